@@ -1,0 +1,254 @@
+"""`create_app` and the extension `Jobs`: puts the parts into a Quart app.
+
+The only module that knows all rooms (with `parts`, which it opens and closes). No rule of jobs and
+no route may live here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import logging
+from collections.abc import Iterable
+from types import ModuleType
+from typing import Any
+
+from hypercorn.middleware import ProxyFixMiddleware
+from quart import Blueprint, Quart, Response
+from werkzeug.exceptions import HTTPException
+
+from quart_app import hosting
+from quart_app.core.service import Service
+from quart_app.core.start import TaskDecorator
+from quart_app.domain.errors import InvalidSetting, JobsError
+from quart_app.domain.tasks import Catalog, Task
+from quart_app.http import problems
+from quart_app.http.edge import Edge
+from quart_app.http.meta import MetaRoutes
+from quart_app.http.openapi import OpenAPI
+from quart_app.http.routes import JobRoutes
+from quart_app.http.site import Limits, Site
+from quart_app.parts import Parts
+from quart_app.settings import Settings
+
+logger = logging.getLogger("quart_app")
+
+EXTENSION = "quart_app"
+TUTORIAL = "quart_app.demo"
+TUTORIAL_TASK = "long_task"
+
+
+class Jobs:
+    """Background jobs for a Quart app.
+
+    Args:
+        app: the app; or call `init_app` later.
+        url_prefix: the path under which the routes are mounted, e.g. ``/background``.
+        tasks: tasks, or modules of tasks, to offer besides those of ``@jobs.task`` and of
+            ``QUART_APP_TASKS``.
+
+    >>> from quart import Quart
+    >>> app = Quart("shop")
+    >>> jobs = Jobs(app, url_prefix="/background")
+    >>> @jobs.task
+    ... async def report(month: int) -> str:
+    ...     return f"report of month {month}"
+    >>> list(jobs.catalog)
+    ['report']
+    """
+
+    def __init__(
+        self,
+        app: Quart | None = None,
+        *,
+        url_prefix: str = "",
+        tasks: Iterable[Task | ModuleType] = (),
+    ) -> None:
+        self.catalog = Catalog()
+        self.task = TaskDecorator(self.catalog.add)
+        self.defaults: dict[str, Any] = {}
+        self.parts: Parts | None = None
+        self._app: Quart | None = None
+        self._opening = asyncio.Lock()
+        self._closed = False
+        self._site = Site(url_prefix.rstrip("/"), self.ready)
+        self._notice = hosting.SignalNotice(self._on_signal)
+        for each in tasks:
+            if isinstance(each, ModuleType):
+                self.catalog.add_module(each)
+            else:
+                self.catalog.add(each)
+        if app is not None:
+            self.init_app(app)
+
+    def init_app(self, app: Quart, *, home: bool = False) -> None:
+        """Put the routes and the lifecycle into an app.
+
+        Args:
+            home: also answer the root path.
+
+        Raises:
+            RuntimeError: the app has this extension already.
+        """
+        if EXTENSION in app.extensions:
+            raise RuntimeError("this app has background jobs already: one Jobs(app) is enough")
+        app.extensions[EXTENSION] = self
+        self._app = app
+        prefix = self._site.prefix
+        app.register_blueprint(self._blueprint(home), url_prefix=prefix or None)
+        app.before_serving(self.open)
+        app.asgi_app = Edge(app.asgi_app, self._site, self.close)  # type: ignore[method-assign]
+
+    def _blueprint(self, home: bool) -> Blueprint:
+        blueprint = Blueprint("jobs", "quart_app.http")
+        JobRoutes(self._site).register(blueprint)
+        meta = MetaRoutes(self._site, OpenAPI(blueprint, self._site.prefix))
+        meta.register(blueprint)
+        if home:
+            meta.register_home(blueprint)
+        blueprint.register_error_handler(JobsError, _jobs_error)
+        blueprint.register_error_handler(HTTPException, _http_error)
+        blueprint.register_error_handler(Exception, _crash)
+        return blueprint
+
+    def settings(self) -> Settings:
+        """Read the settings now.
+
+        Raises:
+            InvalidSetting: one is wrong.
+        """
+        return Settings.load(None, {} if self._app is None else self._app.config, **self.defaults)
+
+    async def open(self) -> None:
+        """Read the settings, import the tasks' modules, begin to serve. At the app's start-up.
+
+        Raises:
+            InvalidSetting, InvalidTask: the start is refused, and why.
+        """
+        settings = self.settings()
+        if (config := hosting.find_config()) is not None:
+            volatile = settings.store == "memory"
+            hosting.check(config, volatile=volatile, drain=settings.drain, grace=settings.grace)
+        default = self._load(settings)
+        self.parts = Parts(settings, self.catalog)
+        await self.parts.open()
+        self._site.limits = _limits(settings, default, self.parts)
+        self._site.open = self.parts.service
+        self._closed = False
+        self._notice.start()
+
+    def _load(self, settings: Settings) -> str | None:
+        """Fill the catalog; returns the name of the default task."""
+        for name in settings.tasks:
+            self.catalog.add_module(_import(name, settings.sources["tasks"]))
+        if TUTORIAL_TASK not in self.catalog and self.defaults and settings.default_task is None:
+            self.catalog.add(getattr(importlib.import_module(TUTORIAL), TUTORIAL_TASK))
+        self.catalog.check()
+        default = settings.default_task
+        if default is not None and default not in self.catalog:
+            expected = f"one of the tasks: {', '.join(sorted(self.catalog)) or 'there are none'}"
+            source = settings.sources["default_task"]
+            raise InvalidSetting("QUART_APP_DEFAULT_TASK", default, expected, source)
+        if default is None and TUTORIAL_TASK in self.catalog:
+            return TUTORIAL_TASK
+        return default
+
+    async def ready(self) -> Service:
+        """The running service; opens it where no server has sent a start-up (as in many tests)."""
+        loop = asyncio.get_running_loop()
+        parts = self.parts
+        if parts is not None and parts.loop is loop:
+            return parts.service
+        if parts is not None and not parts.loop.is_closed():
+            raise RuntimeError("this app serves on another event loop of this process")
+        async with self._opening:
+            if self.parts is None or self.parts.loop is not loop:
+                if parts is not None:
+                    parts.abandon()
+                await self.open()
+        assert self.parts is not None
+        return self.parts.service
+
+    def begin_close(self) -> None:
+        """Refuse new jobs and let waiting requests go; the shutdown has begun."""
+        if self.parts is not None:
+            self.parts.drain.begin()
+
+    def hurry(self) -> None:
+        """Do not wait for running jobs any longer: ask them to stop now."""
+        if self.parts is not None:
+            self.parts.drain.hurry()
+
+    async def close(self) -> None:
+        """End the service: at most ``drain + grace`` seconds. At the app's shutdown; harmless
+        twice."""
+        if self.parts is not None and not self._closed:
+            await self.parts.close()
+            self._notice.stop()
+            self._closed = True
+
+    def _on_signal(self) -> None:
+        """Beside a plain ``hypercorn``: the first signal begins, the second hurries."""
+        if self.parts is not None:
+            again = self.parts.service.draining
+            self.parts.loop.call_soon_threadsafe(self.hurry if again else self.begin_close)
+
+
+def create_app(tasks: Iterable[Task | ModuleType] = (), **config: Any) -> Quart:
+    """The standalone app: the routes at the root, the demo's tasks unless others are named.
+
+    Building it reads no setting, imports no task and opens nothing: that is done at its start-up.
+
+    Args:
+        tasks: tasks or modules of tasks to offer; without any, ``QUART_APP_TASKS`` names modules.
+        config: settings as ``app.config`` would have them, e.g. ``QUART_APP_DRAIN=3``.
+    """
+    app = Quart("quart_app", static_folder=None)
+    app.config.update(config)
+    app.config["MAX_CONTENT_LENGTH"] = None  # Our routes bound their bodies: QUART_APP_MAX_BODY.
+    tasks = list(tasks)
+    jobs = Jobs(tasks=tasks)
+    jobs.defaults = {"tasks": () if tasks else (TUTORIAL,)}
+    jobs.init_app(app, home=True)
+    app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(Exception, _crash)
+    proxies = int(app.config.get("QUART_APP_TRUSTED_PROXIES") or 0)
+    if proxies:
+        app.asgi_app = ProxyFixMiddleware(app.asgi_app, "legacy", proxies)  # type: ignore
+    return app
+
+
+def get_jobs(app: Quart) -> Jobs:
+    """The extension of an app."""
+    jobs: Jobs = app.extensions[EXTENSION]
+    return jobs
+
+
+def _limits(settings: Settings, default: str | None, parts: Parts) -> Limits:
+    return Limits(
+        max_body=settings.max_body,
+        default_task=default,
+        get_start=settings.get_start,
+        trusted_origins=frozenset(settings.trusted_origins),
+        health=parts.health,
+    )
+
+
+def _import(name: str, source: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        expected = f"modules that can be imported: {error}"
+        raise InvalidSetting("QUART_APP_TASKS", name, expected, source) from error
+
+
+async def _jobs_error(error: JobsError) -> Response:
+    return problems.jobs_error(error)
+
+
+async def _http_error(error: HTTPException) -> Response:
+    return problems.http_error(error)
+
+
+async def _crash(error: Exception) -> Response:
+    return problems.crash(error)

@@ -1,0 +1,133 @@
+"""What runs inside a process of ``run="process"``: only this module is imported there first.
+
+The function, its module and its arguments come in by name and as JSON; a result or a failure goes
+back as bytes and text. Nothing of the parent (store, engine, loop) may be reached from here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+import traceback
+from multiprocessing import connection, parent_process
+from typing import Any, NamedTuple
+
+from quart_app.core.context import Context
+from quart_app.core.slots import ASKED, KILLED, NOTHING, Slots
+from quart_app.domain.arguments import ENCODER, Arguments, parameters_of
+from quart_app.domain.tasks import load_function
+
+TRACEBACK_BYTES = 16_384
+
+
+class Call(NamedTuple):
+    """What a job's process is asked to do."""
+
+    slot: int
+    module: str
+    qualname: str
+    task: str
+    args: bytes
+    job_id: str
+    attempt: int
+
+
+class Answer(NamedTuple):
+    """How it ended: ``kind`` is ``returned`` (with ``payload``), ``raised`` or ``canceled``."""
+
+    kind: str
+    payload: bytes = b""
+    code: str = ""
+    message: str = ""
+    traceback: str = ""
+
+
+class _Here:
+    """The state of this process, read by its signal handler."""
+
+    slots: Slots
+    inside: int | None = None
+    interrupted = False
+
+
+def start(slots: Slots) -> None:
+    """Make a new process ready: signals, and the end together with its parent.
+
+    A signal to the whole process group or service is for the parent, which drains. The parent
+    stops one job by setting its slot and sending SIGTERM.
+    """
+    _Here.slots = slots
+    signal.signal(signal.SIGTERM, _on_signal)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, name="parent-watch", daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A parent that was killed can not stop its children: each watches for itself."""
+    parent = parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+    os._exit(1)
+
+
+def _on_signal(*_: object) -> None:
+    """Stop the function once if its slot says so; leave if the pool or the job is to end."""
+    here = _Here
+    stop = NOTHING if here.inside is None else here.slots.array[here.inside].stop
+    if here.slots.closing.value or stop == KILLED:
+        os._exit(1)
+    if stop == ASKED and not here.interrupted:
+        here.interrupted = True
+        raise asyncio.CancelledError("the job was asked to stop")
+
+
+def run(call: Call) -> Answer:
+    """Call the function; every way in which it can end becomes an answer."""
+    here = _Here
+    slot = here.slots.array[call.slot]
+    try:
+        function = load_function(call.module, call.qualname)
+        parameters, context_parameter, _ = parameters_of(function)
+        values = Arguments(call.task, parameters).read(call.args)
+        if context_parameter is not None:
+            values[context_parameter] = _context(call)
+        try:
+            here.interrupted = False
+            here.inside = call.slot
+            slot.pid = os.getpid()
+            if slot.stop:  # Asked before the pid was known: no signal came.
+                here.interrupted = True
+                return Answer("canceled")
+            result = function(**values)
+        finally:
+            here.inside = None
+            slot.pid = 0
+        return Answer("returned", ENCODER.encode(result))
+    except asyncio.CancelledError as error:
+        here.inside = None
+        slot.pid = 0
+        return Answer("canceled", message=str(error))
+    except BaseException as error:  # noqa: BLE001 - the edge of user code
+        text = traceback.format_exc()[-TRACEBACK_BYTES:]
+        return Answer("raised", b"", type(error).__name__, _text(error), text)
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - an exception whose own __str__ fails
+        return "(this exception cannot be shown)"
+
+
+def _context(call: Call) -> Context:
+    slots = _Here.slots
+
+    def report(progress: Any) -> None:
+        slots.write_progress(call.slot, progress)
+
+    def stopping() -> bool:
+        return bool(slots.array[call.slot].stop)
+
+    return Context(call.job_id, call.attempt, stopping=stopping, report=report)

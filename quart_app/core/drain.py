@@ -1,0 +1,92 @@
+"""The end of a service: refuse new jobs, let running ones end, ask them once, leave in time.
+
+Only the order of the shutdown may live here (promise E4). Signals are the launcher's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from quart_app.core.service import UNFINISHED, Service
+from quart_app.domain.jobs import Failure, Query
+from quart_app.domain.status import WAITING, Move
+
+logger = logging.getLogger("quart_app.jobs")
+
+
+class Drain:
+    """Ends a service within ``drain + grace`` seconds, whatever its jobs do.
+
+    Args:
+        service: what to end.
+        drain: seconds that running jobs have to end by themselves.
+        grace: seconds that they have after they were asked to stop.
+    """
+
+    def __init__(self, service: Service, *, drain: float, grace: float) -> None:
+        self._service = service
+        self._drain = drain
+        self._grace = grace
+        self._hurry = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def begin(self) -> None:
+        """Refuse new jobs and let go of everybody who waits for an event. At once, and harmless
+        twice."""
+        self._service.draining = True
+        self._service.hub.close()
+
+    def hurry(self) -> None:
+        """Do not wait for the jobs any longer: ask them to stop now."""
+        self._hurry.set()
+
+    async def finish(self) -> None:
+        """The whole of it; whoever calls second waits for the first."""
+        if self._task is None:
+            self.begin()
+            self._task = asyncio.create_task(self._finish(), name="drain")
+        await asyncio.shield(self._task)
+
+    async def _finish(self) -> None:
+        service = self._service
+        if not service.store.volatile:  # What waits is safe where it is.
+            await service.engine.close()
+        await self._quiet(self._drain)
+        await service.engine.close()
+        if service.store.volatile:
+            await self._withdraw()
+        for handle in service.registry:
+            handle.ask("shutdown")
+        try:
+            async with asyncio.timeout(self._grace):
+                await service.engine.idle()
+        except TimeoutError:
+            await self._give_up()
+        if service.store.volatile:
+            await self._withdraw()
+
+    async def _quiet(self, seconds: float) -> None:
+        """Wait until nothing runs or will be run, at most so long, or until somebody hurries."""
+        quiet = asyncio.create_task(self._service.engine.idle())
+        hurry = asyncio.create_task(self._hurry.wait())
+        await asyncio.wait({quiet, hurry}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        for task in (quiet, hurry):
+            task.cancel()
+        await asyncio.gather(quiet, hurry, return_exceptions=True)
+
+    async def _withdraw(self) -> None:
+        """Nobody will ever run what still waits in a store that ends with us: say so."""
+        ledger = self._service.ledger
+        async for job in self._service.matching(Query(statuses=WAITING)):
+            await ledger.move(job.id, Move.WITHDRAW, reason="shutdown")
+
+    async def _give_up(self) -> None:
+        """What did not stop ends with the process. Its record says so; a late writer is fenced."""
+        service = self._service
+        error = Failure("Shutdown", "it did not stop within the grace time of the shutdown")
+        async for job in service.matching(Query(statuses=UNFINISHED - WAITING)):
+            logger.warning("job %s of task %s did not stop in time: left behind", job.id, job.task)
+            await service.ledger.move(
+                job.id, Move.FAIL, attempt=job.attempt, reason="shutdown", error=error
+            )

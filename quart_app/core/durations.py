@@ -1,0 +1,61 @@
+"""How long each task's jobs were seen to take: what ``eta``, ``Retry-After`` and the catalog say.
+
+A subscriber of the hub; it is told, it never asks. Only durations may live here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+
+import msgspec
+
+from quart_app.domain.jobs import JobEvent
+
+KEPT = 100
+"""Newest durations of each task that are kept: enough for a 95th percentile, 1 kB."""
+
+
+class Observed(msgspec.Struct, frozen=True):
+    """What was seen of a task's succeeded jobs, in seconds."""
+
+    count: int
+    p50: float | None
+    p95: float | None
+
+
+class Durations:
+    """The newest durations of each task.
+
+    >>> durations = Durations()
+    >>> durations.observed("report")
+    Observed(count=0, p50=None, p95=None)
+    """
+
+    def __init__(self) -> None:
+        self._seen: dict[str, deque[float]] = {}
+        self._counts: dict[str, int] = {}
+
+    def on_event(self, event: JobEvent) -> None:
+        """Take the duration of a job that has succeeded."""
+        job = event.job
+        if job.status != "succeeded" or job.started_at is None or job.finished_at is None:
+            return
+        seen = self._seen.get(job.task)
+        if seen is None:
+            seen = self._seen[job.task] = deque(maxlen=KEPT)
+        seen.append(job.finished_at - job.started_at)
+        self._counts[job.task] = self._counts.get(job.task, 0) + 1
+
+    def observed(self, task: str) -> Observed:
+        """Count, median and 95th percentile."""
+        seen = sorted(self._seen.get(task, ()))
+        if not seen:
+            return Observed(0, None, None)
+        p50 = seen[math.ceil(0.5 * len(seen)) - 1]
+        p95 = seen[math.ceil(0.95 * len(seen)) - 1]
+        return Observed(self._counts[task], round(p50, 6), round(p95, 6))
+
+    def typical(self, task: str) -> float | None:
+        """Seconds that a job of this task usually runs, or None while nothing was seen."""
+        return self.observed(task).p50

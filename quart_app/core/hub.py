@@ -1,0 +1,117 @@
+"""Who is told what happened: the subscribers of every event, and the watchers of one job.
+
+Nothing may live here that writes or decides: the hub passes on what the ledger has written. Every
+method runs on the event loop's thread and never waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from quart_app.domain.jobs import Job, JobEvent
+
+Subscriber = Callable[[JobEvent], None]
+
+
+class Watcher:
+    """Follows one job: `next` gives its newest version, and skips none that is final.
+
+    Use it as a context manager; subscribe first, then read the store, then wait.
+    """
+
+    __slots__ = ("_event", "_hub", "_job_id", "closed", "newest")
+
+    def __init__(self, hub: Hub, job_id: str) -> None:
+        self._hub = hub
+        self._job_id = job_id
+        self._event = asyncio.Event()
+        self.newest: Job | None = None
+        self.closed = False
+
+    def __enter__(self) -> Watcher:
+        self._hub.join(self._job_id, self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._hub.leave(self._job_id, self)
+
+    def tell(self, job: Job) -> None:
+        """Called by the hub with every new version."""
+        self.newest = job
+        self._event.set()
+
+    def close(self) -> None:
+        """Called by the hub when it closes: whoever waits is let go."""
+        self.closed = True
+        self._event.set()
+
+    async def next(self) -> Job | None:
+        """The newest version since the last call, or None when the hub has closed."""
+        await self._event.wait()
+        self._event.clear()
+        return None if self.closed else self.newest
+
+
+class Hub:
+    """Passes each event on, once and in order.
+
+    Args:
+        max_watchers: how many watchers there may be at once; `full` says that there are.
+    """
+
+    def __init__(self, max_watchers: int = 10_000) -> None:
+        self._subscribers: list[Subscriber] = []
+        self._watchers: dict[str, set[Watcher]] = {}
+        self._count = 0
+        self._max_watchers = max_watchers
+        self.closed = False
+
+    @property
+    def full(self) -> bool:
+        """Whether another watcher would be one too many."""
+        return self._count >= self._max_watchers
+
+    @property
+    def watchers(self) -> int:
+        """How many watchers there are."""
+        return self._count
+
+    def subscribe(self, subscriber: Subscriber) -> None:
+        """Call a function with every event from now on. It must not wait and must not raise."""
+        self._subscribers.append(subscriber)
+
+    def watch(self, job_id: str) -> Watcher:
+        """A watcher of one job, to be entered with ``with``."""
+        return Watcher(self, job_id)
+
+    def join(self, job_id: str, watcher: Watcher) -> None:
+        """Take a watcher in (see `Watcher`)."""
+        self._watchers.setdefault(job_id, set()).add(watcher)
+        self._count += 1
+        if self.closed:
+            watcher.close()
+
+    def leave(self, job_id: str, watcher: Watcher) -> None:
+        """Let a watcher go (see `Watcher`)."""
+        watchers = self._watchers[job_id]
+        watchers.discard(watcher)
+        if not watchers:
+            del self._watchers[job_id]
+        self._count -= 1
+
+    def publish(self, event: JobEvent) -> None:
+        """Tell everybody whom this event concerns."""
+        for subscriber in self._subscribers:
+            subscriber(event)
+        watchers = self._watchers.get(event.job.id)
+        if watchers:
+            for watcher in watchers:
+                watcher.tell(event.job)
+
+    def close(self) -> None:
+        """Let everybody go who waits for an event; shutdown begins with this."""
+        self.closed = True
+        for watchers in self._watchers.values():
+            for watcher in watchers:
+                watcher.close()

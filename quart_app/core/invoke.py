@@ -1,0 +1,180 @@
+"""Calling the user's function: on the loop, in a thread, in a process. The edge of user code.
+
+Whatever the function does comes back as an `Ended`: SystemExit included, so that no task can stop
+the server. Nothing may live here that writes a status or knows why the function was asked to stop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from quart_app.core.child import Call
+from quart_app.core.context import Context, Report
+from quart_app.core.processes import ProcessDied, Processes
+from quart_app.core.registry import Handle
+from quart_app.core.threads import Threads
+from quart_app.domain.arguments import ENCODER
+from quart_app.domain.errors import InvalidArguments
+from quart_app.domain.jobs import Failure, Job, Progress
+from quart_app.domain.outcomes import Ended
+from quart_app.domain.tasks import Task
+
+logger = logging.getLogger("quart_app.jobs")
+
+MESSAGE_CHARS = 2_000
+TRACEBACK_CHARS = 16_384
+
+
+class Invoker:
+    """Calls functions.
+
+    Args:
+        threads: where ``def`` functions run.
+        processes: where ``run="process"`` functions run.
+        max_result: bytes of JSON that a result may have.
+        debug: keep tracebacks in the job's record; they are in the log anyway.
+    """
+
+    def __init__(
+        self, threads: Threads, processes: Processes, *, max_result: int, debug: bool
+    ) -> None:
+        self._threads = threads
+        self._processes = processes
+        self._max_result = max_result
+        self._debug = debug
+
+    async def call(
+        self, task: Task, job: Job, handle: Handle, report: Report, overdue: Callable[[], None]
+    ) -> Ended:
+        """Run a claimed job's function to its end.
+
+        Args:
+            task, job: what to call, with which arguments.
+            handle: through which others ask the function to stop.
+            report: takes the function's progress, from any thread.
+            overdue: called once if the function goes on past the grace after it was asked to stop.
+        """
+        if handle.stopping:
+            return Ended("not begun")
+        try:
+            if task.run == "process":
+                return await self._in_process(task, job, handle, report)
+            values = task.arguments.read(job.args)
+            if task.context_parameter is not None:
+                values[task.context_parameter] = Context(
+                    job.id, job.attempt, stopping=lambda: handle.stopping, report=report
+                )
+            if task.run == "thread":
+                return await self._in_thread(task, values, handle, overdue)
+            return await self._on_loop(task, values, handle, overdue)
+        except InvalidArguments as error:
+            return Ended("rejected", failure=Failure("InvalidArguments", error.detail))
+
+    async def _on_loop(
+        self, task: Task, values: dict[str, Any], handle: Handle, overdue: Callable[[], None]
+    ) -> Ended:
+        handle.enter(handle.task.cancel, overdue)
+        try:
+            value = task.function(**values)
+            if task.is_async:
+                value = await value
+        except GeneratorExit:  # The loop is gone; nothing can be awaited, nothing is to be written.
+            raise
+        except BaseException as error:  # noqa: BLE001 - the edge of user code
+            return self._raised(task, error)
+        else:
+            return self._returned(value)
+        finally:
+            handle.leave()
+            if handle.task.cancelling():
+                await _absorb(handle.task)
+
+    async def _in_thread(
+        self, task: Task, values: dict[str, Any], handle: Handle, overdue: Callable[[], None]
+    ) -> Ended:
+        # Nothing can interrupt a thread: the context's flag is all there is.
+        handle.enter(lambda: None, overdue)
+        try:
+            return await self._threads.call(lambda: self._call_here(task, values))
+        finally:
+            handle.leave()
+
+    def _call_here(self, task: Task, values: dict[str, Any]) -> Ended:
+        try:
+            return self._returned(task.function(**values))
+        except BaseException as error:  # noqa: BLE001 - the edge of user code
+            return self._raised(task, error)
+
+    async def _in_process(
+        self, task: Task, job: Job, handle: Handle, report: Callable[[Progress], None]
+    ) -> Ended:
+        function = task.function
+        call = Call(
+            0, function.__module__, function.__qualname__, task.name, job.args, job.id, job.attempt
+        )
+        try:
+            answer = await self._processes.call(handle, call, report)
+        except ProcessDied as error:
+            return Ended("lost", failure=Failure("ProcessDied", str(error)))
+        if answer.kind == "returned":
+            return self._bounded(answer.payload)
+        if answer.kind == "canceled":
+            return Ended("canceled")
+        return self._failed(task, answer.code, answer.message, answer.traceback)
+
+    def _returned(self, value: Any) -> Ended:
+        try:
+            payload = ENCODER.encode(value)
+        except Exception as error:  # noqa: BLE001 - whatever a model's own encoding raises
+            message = f"the result cannot be written as JSON: {text_of(error)}"
+            return Ended("raised", failure=Failure("InvalidResult", message))
+        return self._bounded(payload)
+
+    def _bounded(self, payload: bytes) -> Ended:
+        if len(payload) > self._max_result:
+            message = f"the result has {len(payload)} bytes of JSON, {self._max_result} are allowed"
+            return Ended("raised", failure=Failure("ResultTooLarge", message))
+        return Ended("returned", result=payload)
+
+    def _raised(self, task: Task, error: BaseException) -> Ended:
+        if isinstance(error, asyncio.CancelledError):
+            return Ended("canceled")
+        lines = traceback.format_exception(type(error), error, error.__traceback__)
+        text = "".join(lines)[-TRACEBACK_CHARS:]
+        return self._failed(task, type(error).__name__, text_of(error), text)
+
+    def _failed(self, task: Task, code: str, message: str, text: str) -> Ended:
+        # Text only: an exception object would keep the function's local variables in memory.
+        logger.error("task %s failed: %s: %s\n%s", task.name, code, message, text)
+        kept = text if self._debug else None
+        return Ended("raised", failure=Failure(code, message[:MESSAGE_CHARS], kept))
+
+
+async def _absorb(task: asyncio.Task[None]) -> None:
+    """Take back every cancel of the function, so that none reaches the bookkeeping.
+
+    One that came while the function did not wait any more is still under way, and is delivered
+    at the next await: here, and nowhere else (before Python 3.13 `uncancel` does not undo it).
+    """
+    while task.cancelling():
+        task.uncancel()
+    try:
+        await asyncio.sleep(0)
+    except asyncio.CancelledError:
+        return
+
+
+def text_of(error: BaseException) -> str:
+    """An exception's message, also of one whose own ``__str__`` fails.
+
+    >>> text_of(ValueError("no"))
+    'no'
+    """
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - user code again
+        return "(this exception cannot be shown)"

@@ -1,0 +1,93 @@
+"""The only writer of status: it writes through the store, then tells the hub.
+
+Nothing may live here that decides what should happen: a caller says which row of the status table
+it wants, and the fence says whether that still holds. No other module calls `Store.add`,
+`Store.move` or `Store.note`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+from quart_app.core.hub import Hub
+from quart_app.core.ports import Store
+from quart_app.domain.jobs import Change, Failure, Job, JobEvent, Note, Progress
+from quart_app.domain.status import Move, Reason
+
+Clock = Callable[[], float]
+
+
+class Ledger:
+    """Writes, and tells.
+
+    Args:
+        store: where jobs are kept.
+        hub: who is told.
+        max_waiting: how many jobs may wait (scheduled or queued) at once.
+        clock: wall time in seconds since the epoch; for records only, never for deadlines.
+    """
+
+    def __init__(
+        self, store: Store, hub: Hub, *, max_waiting: int, clock: Clock = time.time
+    ) -> None:
+        self._store = store
+        self._hub = hub
+        self._max_waiting = max_waiting
+        self.clock = clock
+
+    async def open(self, jobs: Sequence[Job]) -> list[tuple[Job, bool]]:
+        """Keep new jobs, all or none; see `Store.add` for what comes back and is raised."""
+        added = await self._store.add(jobs, self._max_waiting)
+        for job, new in added:
+            if new:
+                self._hub.publish(JobEvent(job.seq, "open", job))
+        return added
+
+    async def move(
+        self,
+        job_id: str,
+        move: Move,
+        *,
+        attempt: int | None = None,
+        reason: Reason | None = None,
+        result: bytes | None = None,
+        error: Failure | None = None,
+        run_at: float | None = None,
+    ) -> Job | None:
+        """Make one move of the status table, or None where somebody else was first."""
+        change = Change(
+            move=move,
+            at=self.clock(),
+            attempt=attempt,
+            reason=reason,
+            result=result,
+            error=error,
+            run_at=run_at,
+        )
+        job = await self._store.move(job_id, change)
+        if job is not None:
+            self._hub.publish(JobEvent(job.seq, move.label, job))
+        return job
+
+    async def note(
+        self,
+        job_id: str,
+        *,
+        attempt: int | None = None,
+        cancel_requested: bool = False,
+        unresponsive: bool = False,
+        progress: Progress | None = None,
+    ) -> Job | None:
+        """Write a fact about a job that is not over, or None where there is nothing to write."""
+        note = Note(
+            at=self.clock(),
+            attempt=attempt,
+            cancel_requested=cancel_requested,
+            unresponsive=unresponsive,
+            progress=progress,
+        )
+        job = await self._store.note(job_id, note)
+        if job is not None:
+            self._hub.publish(JobEvent(job.seq, "note", job))
+        return job

@@ -1,0 +1,61 @@
+"""Jobs that were opened while a request is being answered, and wait until the answer has left.
+
+A task whose first line blocks must not delay the answer that announces it. So a start inside a
+request is durable at once, but handed to the engine when the response is out: or as soon as somebody
+waits for the job, or after `HOLD`. Nothing may live here that knows of HTTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+
+from quart_app.core.ports import Engine
+from quart_app.domain.tasks import Lane
+
+HOLD = 0.25
+"""Seconds after which a job that a view started runs although the view has not answered yet."""
+
+OUTBOX: contextvars.ContextVar[Outbox | None] = contextvars.ContextVar("outbox", default=None)
+
+
+class Outbox:
+    """The jobs of one request, in order.
+
+    Args:
+        engine: to which they go.
+    """
+
+    __slots__ = ("_engine", "_held", "_timer", "closed")
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._held: list[tuple[str, Lane]] = []
+        self._timer: asyncio.Task[None] | None = None
+        self.closed = False
+
+    def hold(self, job_id: str, lane: Lane) -> None:
+        """Keep a job back until `flush`."""
+        self._held.append((job_id, lane))
+
+    def hold_briefly(self) -> None:
+        """Flush after `HOLD` at the latest: the view may itself be waiting for what the job does."""
+        if self._timer is None:
+            self._timer = asyncio.create_task(self._later(), context=contextvars.Context())
+
+    async def _later(self) -> None:
+        await asyncio.sleep(HOLD)
+        await self.flush()
+
+    async def flush(self) -> None:
+        """Hand over what is held."""
+        held, self._held = self._held, []
+        for job_id, lane in held:
+            await self._engine.submit(job_id, lane)
+
+    async def close(self) -> None:
+        """The answer has left: hand over what is held, and hold nothing any more."""
+        self.closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        await self.flush()

@@ -1,0 +1,163 @@
+"""Processes for ``run="process"`` functions: killable, spawned, ended with their parent.
+
+pebble keeps the pool; this module maps one job to one slot of it. Canceling is in two steps: the
+slot is marked and the process gets SIGTERM, upon which the function sees one CancelledError and can
+clean up; what goes on past the grace is killed. Nothing may live here that knows of the store.
+
+Spawn only: a forked child hides its parent's death and keeps its locks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
+
+from pebble import ProcessExpired, ProcessPool
+
+from quart_app.core import child
+from quart_app.core.child import Answer, Call
+from quart_app.core.registry import Handle
+from quart_app.core.slots import ASKED, KILLED, Slots
+from quart_app.core.threads import Threads
+from quart_app.domain.jobs import Progress
+
+POLL = 0.1
+"""Seconds between two looks at a process's progress, or at whether a killed one is gone."""
+
+
+class ProcessDied(Exception):
+    """The process of a job ended by itself: a crash, ``os._exit``, or the kernel's OOM killer."""
+
+
+class Processes:
+    """A pool that is made when the first job needs it.
+
+    Args:
+        count: processes, and so jobs at once.
+        threads: where the pool is started, since spawning takes milliseconds.
+    """
+
+    def __init__(self, count: int, threads: Threads) -> None:
+        self._count = count
+        self._threads = threads
+        self._free = list(range(count))
+        self._pool: ProcessPool | None = None
+        self._slots: Slots | None = None
+        self._lock = asyncio.Lock()
+
+    async def _ready(self) -> tuple[ProcessPool, Slots]:
+        async with self._lock:
+            if self._pool is None or self._slots is None or not self._pool.active:
+                self.close()
+                self._slots, self._pool = await self._threads.call(self._make)
+            return self._pool, self._slots
+
+    def _make(self) -> tuple[Slots, ProcessPool]:
+        context = multiprocessing.get_context("spawn")
+        slots = Slots(context, self._count)
+        pool = ProcessPool(
+            max_workers=self._count, initializer=child.start, initargs=(slots,), context=context
+        )
+        _ = pool.active  # Starts it.
+        return slots, pool
+
+    async def call(
+        self, handle: Handle, call: Call, report: Callable[[Progress], None]
+    ) -> Answer:
+        """Run a job's function in a process until it has really ended there.
+
+        Args:
+            handle: asked by others to stop; the process is then interrupted, later killed.
+            call: what to run; its ``slot`` is filled in here.
+            report: takes the progress that the process shows.
+
+        Raises:
+            ProcessDied: where the process ended by itself.
+        """
+        pool, slots = await self._ready()
+        index = self._free.pop()
+        try:
+            slots.clear(index)
+            slot = slots.array[index]
+            future = pool.schedule(child.run, args=(call._replace(slot=index),))
+
+            def signal_stop(kind: int) -> None:
+                slot.stop = kind
+                if slot.pid:
+                    os.kill(slot.pid, signal.SIGTERM)
+
+            def kill() -> None:
+                # Safe: the loop's thread hands this process no other job before it sees this end.
+                signal_stop(KILLED)
+                future.cancel()
+
+            handle.enter(lambda: signal_stop(ASKED), kill)
+            return await _follow(future, slots, index, report)
+        finally:
+            handle.leave()
+            self._free.append(index)
+
+    def close(self) -> None:
+        """End every process, at once and without waiting for any."""
+        if self._slots is not None:
+            self._slots.closing.value = 1
+        if self._pool is not None:
+            self._pool.stop()
+
+    def join(self) -> None:
+        """Wait until the processes are gone (blocking; for a thread, or the very end)."""
+        if self._pool is not None:
+            self._pool.join()
+
+
+async def _follow(
+    future: Future[Answer], slots: Slots, index: int, report: Callable[[Progress], None]
+) -> Answer:
+    """Pass progress on until the process has answered or is gone."""
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+    future.add_done_callback(lambda _: _tell(loop, ended))
+    slot, seen, pid = slots.array[index], 0, 0
+    while not future.done() or (future.cancelled() and _alive(pid) and slot.pid == pid):
+        try:
+            async with asyncio.timeout(POLL):
+                await (ended.wait() if not future.done() else asyncio.sleep(POLL))
+        except TimeoutError:
+            pid = slot.pid or pid
+            if (news := slots.read_progress(index, seen)) is not None:
+                seen, progress = news
+                report(progress)
+        pid = slot.pid or pid
+    if (news := slots.read_progress(index, seen)) is not None:
+        report(news[1])
+    if future.cancelled():
+        return Answer("canceled", message="the process was killed")
+    try:
+        return future.result()
+    except ProcessExpired as error:
+        message = f"the process of the job ended by itself with status {error.exitcode}"
+        raise ProcessDied(message) from None
+    except BrokenProcessPool as error:
+        raise ProcessDied(f"the pool of processes broke: {error}") from None
+
+
+def _tell(loop: asyncio.AbstractEventLoop, ended: asyncio.Event) -> None:
+    try:
+        loop.call_soon_threadsafe(ended.set)
+    except RuntimeError:  # The loop has closed: nobody waits any more.
+        return
+
+
+def _alive(pid: int) -> bool:
+    if pid == 0:
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True

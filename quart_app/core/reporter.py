@@ -1,0 +1,89 @@
+"""What is noted of a job while it runs: its progress, and that it does not stop.
+
+Progress is coalesced: at most ten notes a second reach the ledger, the newest always does. Nothing
+may live here that is not a note; statuses are the runner's outcome.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from quart_app.core.ledger import Ledger
+from quart_app.domain.jobs import Job, Progress
+
+logger = logging.getLogger("quart_app.jobs")
+
+INTERVAL = 0.1
+"""Seconds between two notes of progress of one job."""
+
+
+class Reporter:
+    """The notes of one attempt.
+
+    Args:
+        ledger: who writes them.
+        job: the claimed job.
+    """
+
+    __slots__ = ("_closed", "_job", "_last", "_ledger", "_loop", "_newest", "_notes", "_timer")
+
+    def __init__(self, ledger: Ledger, job: Job) -> None:
+        self._ledger = ledger
+        self._job = job
+        self._loop = asyncio.get_running_loop()
+        self._newest: Progress | None = None
+        self._notes: set[asyncio.Task[Job | None]] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._last = -INTERVAL
+        self._closed = False
+
+    def report(self, progress: Progress) -> None:
+        """Take progress, from any thread."""
+        waiting = self._newest is not None
+        self._newest = progress
+        if not waiting:
+            try:
+                self._loop.call_soon_threadsafe(self._schedule)
+            except RuntimeError:  # The loop has closed under a thread: nobody looks any more.
+                return
+
+    def overdue(self) -> None:
+        """Say that the function goes on past the grace."""
+        job = self._job
+        logger.warning("job %s of task %s does not stop: unresponsive", job.id, job.task)
+        self._start(unresponsive=True)
+
+    async def close(self) -> None:
+        """Write what is still to be written."""
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._newest is not None:
+            self._write()
+        if self._notes:
+            await asyncio.wait(self._notes)
+
+    def _schedule(self) -> None:
+        if self._closed or self._timer is not None:
+            return
+        wait = self._last + INTERVAL - self._loop.time()
+        if wait <= 0:
+            self._write()
+        else:
+            self._timer = self._loop.call_later(wait, self._write)
+
+    def _write(self) -> None:
+        self._timer = None
+        self._last = self._loop.time()
+        progress, self._newest = self._newest, None
+        self._start(progress=progress)
+
+    def _start(self, *, unresponsive: bool = False, progress: Progress | None = None) -> None:
+        note = self._ledger.note(
+            self._job.id, attempt=self._job.attempt, unresponsive=unresponsive, progress=progress
+        )
+        if self._notes is None:
+            self._notes = set()
+        self._notes.add(task := self._loop.create_task(note))
+        task.add_done_callback(self._notes.discard)

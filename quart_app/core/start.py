@@ -1,0 +1,211 @@
+"""The Python way to start a task: ``await report.start(month=3)``, and the handle that it returns.
+
+Nothing may live here that HTTP could not do as well: it is the same service, called by name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, cast, overload
+
+from quart_app.core.context import Context
+from quart_app.core.outbox import OUTBOX
+from quart_app.core.service import SERVICE, Service
+from quart_app.domain.errors import InvalidArguments, NotServing
+from quart_app.domain.jobs import Job
+from quart_app.domain.status import Status
+from quart_app.domain.tasks import Lane, Task
+
+P = ParamSpec("P")
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
+
+class JobHandle(Generic[R_co]):
+    """A started job, as its starter holds it.
+
+    Attributes:
+        id: the job's id, as in HTTP.
+    """
+
+    __slots__ = ("_service", "_task", "id")
+
+    def __init__(self, service: Service, task: Task, job_id: str) -> None:
+        self._service = service
+        self._task = task
+        self.id = job_id
+
+    def __repr__(self) -> str:
+        return f"<JobHandle {self._task.name} {self.id}>"
+
+    async def job(self) -> Job:
+        """The job's whole record.
+
+        Raises:
+            NoSuchJob: its record has expired.
+        """
+        return await self._service.get(self.id)
+
+    async def status(self) -> Status:
+        """The job's status at this moment."""
+        return (await self.job()).status
+
+    async def result(self, timeout: float | None = None) -> R_co:
+        """Wait for the job and return what its function returned.
+
+        Canceling the caller does not cancel the job.
+
+        Args:
+            timeout: seconds to wait at most; None waits as long as it takes.
+
+        Raises:
+            TimeoutError: it is not over yet; it goes on.
+            JobFailed: it failed, and why.
+            JobCanceled: it was canceled.
+            Draining: the service is shutting down.
+        """
+        job = await self._service.wait(self.id, timeout)
+        if not job.over and not self._service.draining:
+            raise TimeoutError(f"job {self.id} is still {job.status} after {timeout} seconds")
+        return cast(R_co, self._task.read_result(self._service.result(job)))
+
+    async def cancel(self) -> Status:
+        """Ask for the job's end: ``canceled`` at once if it waits, else as `status` will tell."""
+        return (await self._service.cancel(self.id)).status
+
+
+class StartableTask(Task, Generic[P, R]):
+    """A `Task` that can be called by name or started as a job; what ``@task`` makes."""
+
+    async def start(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
+        """Open a job in the service of the running app. Returns at once.
+
+        Inside a request the job begins when the answer has left, when somebody waits for it, or
+        after a quarter of a second.
+
+        Raises:
+            InvalidArguments: they do not fit the function's parameters.
+            NotServing: no app on this event loop offers the task.
+            Draining, QueueFull, StoreUnavailable: nothing was started.
+        """
+        service = find_service(self)
+        payload = self.arguments.write(self._by_name(args, kwargs))
+        job, _ = await service.start(self, payload)
+        if (outbox := OUTBOX.get()) is not None and not outbox.closed:
+            outbox.hold_briefly()
+        return JobHandle(service, self, job.id)
+
+    def _by_name(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        if not args:
+            return kwargs
+        names = list(self.arguments.parameters)
+        if len(args) > len(names):
+            detail = f"{self.name!r} takes {len(names)} arguments, {len(args)} were given"
+            raise InvalidArguments(detail, [{"pointer": "#", "detail": detail}])
+        return {**dict(zip(names, args, strict=False)), **kwargs}
+
+
+_serving: list[tuple[asyncio.AbstractEventLoop, Service]] = []
+"""The services that run in this process; nearly always one."""
+
+
+def serve(service: Service) -> None:
+    """Let tasks find a service that now runs on this event loop."""
+    _serving.append((asyncio.get_running_loop(), service))
+
+
+def unserve(service: Service) -> None:
+    """The opposite of `serve`."""
+    _serving[:] = [pair for pair in _serving if pair[1] is not service]
+
+
+def find_service(task: Task) -> Service:
+    """The service that a start of this task means: this request's or job's, else the only one.
+
+    Raises:
+        NotServing: there is none, or more than one.
+    """
+    current = SERVICE.get()
+    if current is not None and current.catalog.get(task.name) is task:
+        return current
+    loop = asyncio.get_running_loop()
+    offering = [
+        service
+        for its_loop, service in _serving
+        if its_loop is loop and service.catalog.get(task.name) is task
+    ]
+    if len(offering) == 1:
+        return offering[0]
+    if offering:
+        message = f"several apps on this loop offer {task.name!r}: start it inside a request of one"
+        raise NotServing(message)
+    message = (
+        f"no running app offers the task {task.name!r}: name its module in QUART_APP_TASKS, or "
+        "decorate it with @jobs.task, and start it while the app is serving"
+    )
+    raise NotServing(message)
+
+
+class TaskDecorator:
+    """The type of ``@task`` and ``@jobs.task``.
+
+    Args:
+        register: what else happens to a new task (``@jobs.task`` puts it into its catalog).
+    """
+
+    def __init__(self, register: Callable[[Task], object] = lambda task: None) -> None:
+        self._register = register
+
+    @overload
+    def __call__(
+        self, function: Callable[Concatenate[Context, P], Awaitable[R]], /
+    ) -> StartableTask[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, Awaitable[R]], /) -> StartableTask[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[Concatenate[Context, P], R], /) -> StartableTask[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> StartableTask[P, R]: ...
+    @overload
+    def __call__(
+        self,
+        *,
+        name: str | None = None,
+        timeout: float | None = None,
+        quick: float = 0.0,
+        run: Lane | None = None,
+        tags: Iterable[str] = (),
+    ) -> TaskDecorator: ...
+
+    def __call__(self, function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+        """Make a function a task; see `quart_app.domain.tasks.Task` for the options."""
+        if function is None:
+            return _Configured(self._register, options)
+        new: StartableTask[..., Any] = StartableTask(function, **options)
+        self._register(new)
+        return new
+
+
+class _Configured(TaskDecorator):
+    """``@task(timeout=3)``: the decorator with its options, waiting for the function."""
+
+    def __init__(self, register: Callable[[Task], object], options: dict[str, Any]) -> None:
+        super().__init__(register)
+        inspect.signature(Task).bind(None, **options)  # A misspelt option is said on its own line.
+        self._options = options
+
+    def __call__(self, function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+        return super().__call__(function, **{**self._options, **options})
+
+
+task = TaskDecorator()
+"""Make a function a task that an app can offer.
+
+>>> @task(timeout=60)
+... async def report(month: int) -> str:
+...     return f"report of month {month}"
+>>> report.name, report.timeout
+('report', 60)
+"""

@@ -1,0 +1,257 @@
+"""A function's parameters as a JSON schema, a decoder and an encoder, made once at registration.
+
+Binding and checking is one msgspec decoder for each task. Nothing may live here that knows of
+jobs or of where the arguments came from; errors name the place by JSON Pointer (RFC 6901).
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import typing
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+
+from quart_app.domain.errors import InvalidArguments, InvalidTask
+
+CONTEXT_MARK = "__job_context__"
+"""A class with this attribute is a job's context: it is passed in and is no argument."""
+
+Parameters = dict[str, tuple[Any, Any]]
+"""Each argument's name with its type and its default (`inspect.Parameter.empty` for none)."""
+
+
+def parameters_of(function: Callable[..., Any]) -> tuple[Parameters, str | None, Any]:
+    """A function's arguments, the name of its context parameter, and its result's type.
+
+    Raises:
+        InvalidTask: for a signature that keyword arguments in JSON cannot fill.
+    """
+    try:
+        hints = typing.get_type_hints(function, include_extras=True)
+    except NameError as error:
+        message = f"{describe(function)}: an annotation names what is not defined here: {error}"
+        raise InvalidTask(message) from error
+    arguments: Parameters = {}
+    context: str | None = None
+    for name, parameter in inspect.signature(function).parameters.items():
+        kind = hints.get(name, Any)
+        if is_context(kind):
+            if context is not None:
+                raise InvalidTask(f"{describe(function)}: two parameters take the context")
+            context = name
+        elif parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+            arguments[name] = (kind, parameter.default)
+        else:
+            message = (
+                f"{describe(function)}: arguments are passed by name, so {parameter} cannot be "
+                "filled: use plain or keyword-only parameters"
+            )
+            raise InvalidTask(message)
+    return arguments, context, hints.get("return", Any)
+
+
+def is_context(kind: Any) -> bool:
+    """Whether an annotation is a job's context, also as ``Context | None``."""
+    options = typing.get_args(kind) or (kind,)
+    return any(getattr(option, CONTEXT_MARK, False) is True for option in options)
+
+
+def describe(function: Callable[..., Any]) -> str:
+    """A function as its author knows it: ``pkg.module.name``."""
+    return f"{function.__module__}.{function.__qualname__}"
+
+
+def is_pydantic(kind: Any) -> bool:
+    """Whether a type brings its own validation the way pydantic models do."""
+    return hasattr(kind, "model_validate") and hasattr(kind, "model_dump")
+
+
+def encode_custom(value: Any) -> Any:
+    """msgspec's hook for values that it does not know: pydantic models, else a clear refusal."""
+    if is_pydantic(type(value)):
+        return value.model_dump(mode="json")
+    raise TypeError(f"{type(value).__qualname__} cannot be written as JSON")
+
+
+def decode_custom(kind: type[Any], value: Any) -> Any:
+    """msgspec's hook for types that it does not know: pydantic models."""
+    return kind.model_validate(value)
+
+
+def schema_custom(kind: type[Any]) -> dict[str, Any]:
+    """msgspec's hook for the JSON Schema of types that it does not know."""
+    schema: dict[str, Any] = kind.model_json_schema()
+    definitions = schema.pop("$defs", {})
+    return _inlined(schema, definitions)
+
+
+def _inlined(schema: Any, definitions: dict[str, Any], depth: int = 8) -> Any:
+    """A schema with its own definitions put in place: pydantic's references have another root."""
+    if isinstance(schema, list):
+        return [_inlined(item, definitions, depth) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    reference = schema.get("$ref")
+    if isinstance(reference, str):
+        target = definitions.get(reference.rpartition("/")[2], {}) if depth else {}
+        return _inlined(target, definitions, depth - 1)
+    return {key: _inlined(value, definitions, depth) for key, value in schema.items()}
+
+
+ENCODER = msgspec.json.Encoder(enc_hook=encode_custom)
+
+
+def unsupported(kind: Any) -> Iterator[str]:
+    """The names of the types inside an annotation that JSON can not be turned into."""
+    seen: list[Any] = [msgspec.inspect.type_info(kind)]
+    known: set[int] = set()
+    while seen:
+        node = seen.pop()
+        if id(node) in known:
+            continue
+        known.add(id(node))
+        if isinstance(node, msgspec.inspect.CustomType):
+            if not is_pydantic(node.cls):
+                yield node.cls.__qualname__
+        elif isinstance(node, msgspec.Struct):
+            for field in node.__struct_fields__:
+                value = getattr(node, field)
+                seen += value if isinstance(value, tuple) else (value,)
+
+
+class Arguments:
+    """The arguments of one task: checked, written as JSON, and read again.
+
+    Args:
+        name: the task's name, for messages.
+        parameters: as `parameters_of` gives them.
+
+    Raises:
+        InvalidTask: where a parameter's type cannot come from JSON.
+
+    >>> arguments = Arguments("report", {"month": (int, 1)})
+    >>> arguments.check(b'{"month": 3}'), arguments.check(b"{}")
+    (b'{"month":3}', b'{"month":1}')
+    >>> arguments.read(b'{"month":3}')
+    {'month': 3}
+    """
+
+    def __init__(self, name: str, parameters: Parameters) -> None:
+        fields: list[tuple[str, Any] | tuple[str, Any, Any]] = []
+        for parameter, (kind, default) in parameters.items():
+            for refused in unsupported(kind):
+                message = (
+                    f"task {name!r}: parameter {parameter!r} has the type {refused}, which cannot "
+                    "come from JSON: use a msgspec type, dataclass, TypedDict or pydantic model"
+                )
+                raise InvalidTask(message)
+            if default is inspect.Parameter.empty:
+                fields.append((parameter, kind))
+            else:
+                factory = msgspec.field(default_factory=_copier(default))
+                fields.append((parameter, kind, factory))
+        self.name = name
+        self.parameters = parameters
+        self.type = msgspec.defstruct(
+            f"{name}_arguments", fields, kw_only=True, forbid_unknown_fields=True
+        )
+        self._decoder = msgspec.json.Decoder(self.type, dec_hook=decode_custom)
+
+    def check(self, payload: bytes) -> bytes:
+        """The arguments as they are kept: checked, with defaults, without white space.
+
+        Raises:
+            InvalidArguments: with one error for each argument that does not fit.
+        """
+        try:
+            return ENCODER.encode(self._decoder.decode(payload))
+        except RecursionError:
+            raise InvalidArguments("The arguments are nested too deeply", []) from None
+        except (msgspec.ValidationError, ValueError, TypeError) as error:
+            errors = self._errors(payload) or [{"pointer": "#", "detail": str(error)}]
+            detail = f"{len(errors)} of the arguments of {self.name!r} do not fit"
+            raise InvalidArguments(detail, errors) from None
+
+    def write(self, values: dict[str, Any]) -> bytes:
+        """Python values as checked JSON (see `check`)."""
+        try:
+            payload = ENCODER.encode(values)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise InvalidArguments(str(error), [{"pointer": "#", "detail": str(error)}]) from None
+        return self.check(payload)
+
+    def read(self, payload: bytes) -> dict[str, Any]:
+        """The arguments as keyword arguments of the function.
+
+        Raises:
+            InvalidArguments: where the task's parameters have changed since they were checked.
+        """
+        if not self.parameters:
+            return {}
+        try:
+            return msgspec.structs.asdict(self._decoder.decode(payload))
+        except (msgspec.ValidationError, ValueError, TypeError) as error:
+            detail = f"The arguments no longer fit {self.name!r}: {error}"
+            raise InvalidArguments(detail, self._errors(payload)) from None
+
+    def schema(self) -> dict[str, Any]:
+        """The JSON Schema (2020-12) of the arguments."""
+        return schema_of(self.type)
+
+    def _errors(self, payload: bytes) -> list[dict[str, str]]:
+        """Every misfit, one by one: msgspec itself stops at the first."""
+        try:
+            given = json.loads(payload)
+        except ValueError:
+            return []
+        if not isinstance(given, dict):
+            detail = f"Expected an object of arguments, got {type(given).__name__}"
+            return [{"pointer": "#", "detail": detail}]
+        errors = [
+            {"pointer": pointer(name), "detail": "There is no such argument"}
+            for name in given
+            if name not in self.parameters
+        ]
+        for name, (kind, default) in self.parameters.items():
+            if name not in given:
+                if default is inspect.Parameter.empty:
+                    errors.append({"pointer": pointer(name), "detail": "This argument is required"})
+                continue
+            try:
+                msgspec.convert(given[name], kind, dec_hook=decode_custom)
+            except (msgspec.ValidationError, ValueError, TypeError) as error:
+                detail, _, path = str(error).partition(" - at `$")
+                errors.append({"pointer": pointer(name, path.rstrip("`")), "detail": detail})
+        return errors
+
+
+def _copier(default: Any) -> Callable[[], Any]:
+    """A default as a factory, so that a list or dict is not shared between jobs."""
+    if isinstance(default, (list, dict, set)):
+        return default.copy
+    return lambda: default
+
+
+def pointer(name: str, path: str = "") -> str:
+    """A JSON Pointer as a URI fragment (RFC 6901, 6) from msgspec's way of naming a place.
+
+    >>> pointer("rows", "[0].na/me")
+    '#/rows/0/na~1me'
+    """
+    parts = [name, *path.replace("[", ".").replace("]", "").split(".")]
+    escaped = [part.replace("~", "~0").replace("/", "~1") for part in parts if part]
+    return "#/" + "/".join(escaped)
+
+
+def schema_of(kind: Any) -> dict[str, Any]:
+    """The JSON Schema of a type, in one piece; empty (anything) where it has none."""
+    try:
+        schema = msgspec.json.schema(kind, schema_hook=schema_custom)
+    except (TypeError, AttributeError):
+        return {}
+    definitions = schema.pop("$defs", {})
+    result: dict[str, Any] = _inlined(schema, definitions)
+    return result

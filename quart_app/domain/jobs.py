@@ -1,0 +1,266 @@
+"""One job: its record, the changes that may be made to it, and the events that tell of them.
+
+Every function here maps values to values: `apply` is the status table's fenced write as a pure
+function, and every store does the same to its rows (`quart_app.testing.check_store` compares).
+Nothing may live here that reads a clock, waits, or knows where a job is kept or runs.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+import msgspec
+from msgspec.structs import replace
+
+from quart_app.domain.status import TERMINAL, Move, Reason, Status
+
+EMPTY_ARGS = b"{}"
+VARIANT = {digit: "89ab"[int(digit, 16) % 4] for digit in "0123456789abcdef"}
+"""Two random bits as the digit that says which kind of UUID this is (RFC 9562, 4.1)."""
+
+
+class Failure(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """Why a job failed: a short code (the exception's class) and a sentence for people.
+
+    The traceback is in the log; it is kept here only while debugging is on.
+    """
+
+    code: str
+    message: str
+    traceback: str | None = None
+
+
+class Progress(msgspec.Struct, frozen=True, gc=False):
+    """How far a job is: ``current`` of ``total`` units, and a line for people."""
+
+    current: float
+    total: float
+    message: str | None = None
+
+    @property
+    def percent(self) -> float | None:
+        """0 to 100, or None while the total is not known.
+
+        >>> Progress(3, 8).percent
+        37.5
+        """
+        if self.total <= 0:
+            return None
+        return min(100.0, max(0.0, round(100.0 * self.current / self.total, 2)))
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One execution of a task. Frozen: every change makes a new version with a higher ``seq``.
+
+    Moments are seconds since the epoch (UTC), durations are seconds. ``args`` and ``result`` are
+    JSON as bytes: what was checked is what is kept, shown and run. ``order`` is the place in which
+    the job was opened and never changes; ``seq`` is that of its newest event.
+    """
+
+    id: str
+    task: str
+    args: bytes = EMPTY_ARGS
+    status: Status = "queued"
+    reason: Reason | None = None
+    tags: tuple[str, ...] = ()
+    attempt: int = 0
+    max_attempts: int = 1
+    created_at: float = 0.0
+    updated_at: float = 0.0
+    run_at: float | None = None
+    started_at: float | None = None
+    finished_at: float | None = None
+    progress: Progress | None = None
+    cancel_requested_at: float | None = None
+    unresponsive: bool = False
+    retry_of: str | None = None
+    parent: str | None = None
+    key: str | None = None
+    result: bytes | None = None
+    error: Failure | None = None
+    order: int = 0
+    seq: int = 0
+
+    @property
+    def over(self) -> bool:
+        """Whether the status is final."""
+        return self.status in TERMINAL
+
+    @property
+    def size(self) -> int:
+        """Bytes of the caller's data that retention counts: arguments, result and error."""
+        size = len(self.args) + (0 if self.result is None else len(self.result))
+        if self.error is not None:
+            size += len(self.error.message) + len(self.error.traceback or "")
+        return size
+
+
+class JobEvent(msgspec.Struct, frozen=True, gc=False):
+    """What is told about a job: ``kind`` is the move's label, ``open`` or ``note``."""
+
+    seq: int
+    kind: str
+    job: Job
+
+
+class Change(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """A move to be made, fenced: it holds only for a job in the move's sources.
+
+    Args:
+        move: the row of the status table.
+        at: the moment, seconds since the epoch.
+        attempt: makes the change hold only for this attempt, so that a late writer is refused.
+        reason, result, error, run_at: what becomes of the job's fields.
+    """
+
+    move: Move
+    at: float
+    attempt: int | None = None
+    reason: Reason | None = None
+    result: bytes | None = None
+    error: Failure | None = None
+    run_at: float | None = None
+
+
+class Note(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """A fact about a job that is not over: it leaves the status alone."""
+
+    at: float
+    attempt: int | None = None
+    cancel_requested: bool = False
+    unresponsive: bool = False
+    progress: Progress | None = None
+
+
+class Query(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """Which jobs to list: every filter that is set must hold. Newest first.
+
+    Args:
+        before: only jobs opened before this ``order`` (the cursor), exclusive.
+        limit: rows a page, 1 to 100.
+        text: found, ignoring case, in the id, task, tags, arguments or error.
+    """
+
+    statuses: frozenset[Status] = frozenset()
+    task: str | None = None
+    tag: str | None = None
+    text: str | None = None
+    before: int | None = None
+    limit: int = 50
+
+
+class Page(msgspec.Struct, frozen=True):
+    """One page of a list; ``next`` is the cursor of the following one, or None at the end."""
+
+    jobs: list[Job]
+    next: int | None
+
+
+class Retention(msgspec.Struct, frozen=True, gc=False):
+    """How many finished jobs are kept, for how many seconds, and with how many bytes of data."""
+
+    count: int
+    age: float
+    size: int
+
+
+def new_id() -> str:
+    """A public job id: UUID version 7 (RFC 9562, 5.7), a millisecond and 74 random bits.
+
+    >>> len(new_id()), new_id() != new_id()
+    (36, True)
+    """
+    moment = f"{time.time_ns() // 1_000_000:012x}"
+    random = os.urandom(10).hex()
+    variant = VARIANT[random[3]]
+    return f"{moment[:8]}-{moment[8:]}-7{random[:3]}-{variant}{random[4:7]}-{random[7:19]}"
+
+
+def apply(job: Job, change: Change, seq: int) -> Job | None:
+    """The job after a change, or None where the fence refuses it (somebody else was first).
+
+    >>> job = Job(id="a", task="t")
+    >>> claimed = apply(job, Change(move=Move.CLAIM, at=1.0), 2)
+    >>> claimed.status, claimed.attempt, claimed.started_at
+    ('running', 1, 1.0)
+    >>> apply(job, Change(move=Move.SUCCEED, at=1.0), 2) is None
+    True
+    """
+    move = change.move
+    if job.status not in move.sources:
+        return None
+    if change.attempt is not None and change.attempt != job.attempt:
+        return None
+    if move is Move.CLAIM:
+        return replace(
+            job,
+            status="running",
+            reason=None,
+            attempt=job.attempt + 1,
+            started_at=change.at,
+            updated_at=change.at,
+            progress=None,
+            seq=seq,
+        )
+    if move.terminal:
+        return replace(
+            job,
+            status=move.target,
+            reason=change.reason,
+            finished_at=change.at,
+            updated_at=change.at,
+            unresponsive=False,
+            result=change.result,
+            error=change.error,
+            seq=seq,
+        )
+    return replace(
+        job,
+        status=move.target,
+        reason=change.reason,
+        # A shutdown is nobody's failure: the attempt that it cut off is not counted.
+        attempt=job.attempt - 1 if move is Move.INTERRUPT else job.attempt,
+        run_at=change.run_at,
+        started_at=None,
+        updated_at=change.at,
+        unresponsive=False,
+        error=change.error,
+        seq=seq,
+    )
+
+
+def annotate(job: Job, note: Note, seq: int) -> Job | None:
+    """The job after a note, or None where it is over or another attempt's, or says nothing new."""
+    if job.over or (note.attempt is not None and note.attempt != job.attempt):
+        return None
+    requested = job.cancel_requested_at
+    if note.cancel_requested and requested is None:
+        requested = note.at
+    noted = replace(
+        job,
+        cancel_requested_at=requested,
+        unresponsive=job.unresponsive or note.unresponsive,
+        progress=note.progress or job.progress,
+    )
+    return None if noted == job else replace(noted, updated_at=note.at, seq=seq)
+
+
+def matches(job: Job, query: Query) -> bool:
+    """Whether a job passes the filters of a query (not its cursor).
+
+    >>> matches(Job(id="a", task="report"), Query(task="report", text="REP"))
+    True
+    """
+    if query.statuses and job.status not in query.statuses:
+        return False
+    if query.task is not None and job.task != query.task:
+        return False
+    if query.tag is not None and query.tag not in job.tags:
+        return False
+    if query.text is None:
+        return True
+    text = query.text.lower()
+    error = "" if job.error is None else f"{job.error.code} {job.error.message}"
+    fields = (job.id, job.task, *job.tags, job.args.decode(), error)
+    return any(text in field.lower() for field in fields)

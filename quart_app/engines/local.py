@@ -1,0 +1,136 @@
+"""The engine on this process's own event loop: one `asyncio.create_task` for each job.
+
+Only room and order may live here: which waiting id is delivered next, and how many at once. Each
+lane (loop, thread, process) has its own room, so that waiting threads hold up no coroutine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+import logging
+from collections import OrderedDict
+from collections.abc import Mapping
+
+from quart_app.core.ports import Run
+from quart_app.domain.tasks import Lane
+
+logger = logging.getLogger("quart_app.jobs")
+
+
+class _Room:
+    """One lane: how many of its jobs run, and which wait (first come, first served)."""
+
+    __slots__ = ("limit", "running", "waiting")
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.running = 0
+        # Ordered and linked: taking the first of a plain dict again and again is quadratic.
+        self.waiting: OrderedDict[str, None] = OrderedDict()
+
+
+class LocalEngine:
+    """Delivers on the loop that called `work`.
+
+    Args:
+        rooms: how many jobs of each lane run at once.
+        context: what the jobs' context variables begin with; empty unless given.
+
+    >>> async def main():
+    ...     engine, ran = LocalEngine({"loop": 1, "thread": 1, "process": 1}), []
+    ...     async def run(job_id): ran.append(job_id)
+    ...     await engine.work(run)
+    ...     await engine.submit("a", "loop")
+    ...     await asyncio.sleep(0)
+    ...     return ran
+    >>> asyncio.run(main())
+    ['a']
+    """
+
+    def __init__(
+        self, rooms: Mapping[Lane, int], context: contextvars.Context | None = None
+    ) -> None:
+        self._context = contextvars.Context() if context is None else context
+        self._rooms = {lane: _Room(limit) for lane, limit in rooms.items()}
+        self._tasks: dict[str, asyncio.Task[None]] = {}  # asyncio itself keeps tasks weakly
+        self._waiting: dict[str, _Room] = {}
+        self._run: Run | None = None
+        self._quiet: asyncio.Event | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def work(self, run: Run) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._run = run
+        for room in self._rooms.values():
+            self._fill(room)
+
+    async def submit(self, job_id: str, lane: Lane) -> None:
+        if job_id in self._tasks or job_id in self._waiting:
+            return
+        room = self._rooms[lane]
+        if self._run is None or room.running >= room.limit:
+            room.waiting[job_id] = None
+            self._waiting[job_id] = room
+        else:
+            self._start(job_id, room)
+
+    def _start(self, job_id: str, room: _Room) -> None:
+        assert self._run is not None and self._loop is not None
+        room.running += 1
+        # Never the request's context: its headers and body would live as long as the job. The
+        # callback gets the same one, or `add_done_callback` would copy the current context.
+        context = self._context.copy()
+        task: asyncio.Task[None] = self._loop.create_task(self._run(job_id), context=context)
+        self._tasks[job_id] = task
+        task.add_done_callback(functools.partial(self._done, job_id, room), context=context)
+
+    def _done(self, job_id: str, room: _Room, task: asyncio.Task[None]) -> None:
+        """Make room. A callback and not a ``finally``: one canceled at birth never runs that."""
+        del self._tasks[job_id]
+        room.running -= 1
+        self._fill(room)
+        if self._quiet is not None:
+            self._tell_quiet()
+        # An error here is the store's or ours, never the function's; upkeep finds the job.
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("a job could not be run to its end: %r", error, exc_info=error)
+
+    def _fill(self, room: _Room) -> None:
+        while self._run is not None and room.waiting and room.running < room.limit:
+            job_id, _ = room.waiting.popitem(last=False)
+            del self._waiting[job_id]
+            self._start(job_id, room)
+
+    async def forget(self, job_id: str) -> None:
+        room = self._waiting.pop(job_id, None)
+        if room is not None:
+            del room.waiting[job_id]
+
+    def holds(self, job_id: str) -> bool:
+        return job_id in self._tasks or job_id in self._waiting
+
+    async def idle(self) -> None:
+        if self._quiet is None:
+            self._quiet = asyncio.Event()
+        self._tell_quiet()
+        while self._tasks or self._waiting:
+            await self._quiet.wait()
+
+    def _tell_quiet(self) -> None:
+        assert self._quiet is not None
+        if self._tasks or self._waiting:
+            self._quiet.clear()
+        else:
+            self._quiet.set()
+
+    async def close(self) -> list[str]:
+        self._run = None
+        waiting = list(self._waiting)
+        self._waiting.clear()
+        for room in self._rooms.values():
+            room.waiting.clear()
+        if self._quiet is not None:
+            self._tell_quiet()
+        return waiting

@@ -1,0 +1,121 @@
+"""The job document: one shape for start, cancel, look, list and stream.
+
+Only the translation of a job's record into that shape may live here.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, Raw, UnsetType
+
+from quart_app.core.service import Service
+from quart_app.domain.jobs import Failure, Job
+from quart_app.domain.status import Reason, Status
+
+
+class JobDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """A job as clients see it. Times are RFC 3339 in UTC, with milliseconds."""
+
+    id: str
+    task: str
+    status: Status
+    reason: Reason | None
+    args: Raw
+    tags: tuple[str, ...]
+    attempt: int
+    max_attempts: int
+    created: str
+    run_at: str | None
+    started: str | None
+    finished: str | None
+    updated: str
+    progress: float | None
+    message: str | None
+    eta: str | None
+    position: int | None
+    cancel_requested: str | None
+    unresponsive: bool | UnsetType = UNSET
+    retry_of: str | None
+    parent: str | None
+    url: str
+    result: Raw | UnsetType = UNSET
+    error: Failure | UnsetType = UNSET
+
+
+class TaskDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """A task as clients see it. ``durations`` are seconds of its jobs that have succeeded."""
+
+    name: str
+    description: str
+    arguments: dict[str, Any]
+    result: dict[str, Any]
+    policy: dict[str, Any]
+    tags: tuple[str, ...]
+    durations: dict[str, Any]
+    url: str
+    start: str
+
+
+@functools.lru_cache(maxsize=1024)
+def _second(at: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(at))
+
+
+def moment(at: float | None) -> str | None:
+    """A moment as text (RFC 3339); milliseconds are cut and not rounded, so that order is kept.
+
+    >>> moment(1795362821.4149)
+    '2026-11-22T15:53:41.414Z'
+    """
+    if at is None:
+        return None
+    milliseconds = int(at * 1000)
+    return f"{_second(milliseconds // 1000)}.{milliseconds % 1000:03}Z"
+
+
+def document(job: Job, service: Service, base: str) -> JobDocument:
+    """A job's document.
+
+    Args:
+        base: the absolute URL under which the routes are mounted.
+    """
+    progress = job.progress
+    return JobDocument(
+        id=job.id,
+        task=job.task,
+        status=job.status,
+        reason=job.reason,
+        args=Raw(job.args),
+        tags=job.tags,
+        attempt=job.attempt,
+        max_attempts=job.max_attempts,
+        created=moment(job.created_at) or "",
+        run_at=moment(job.run_at),
+        started=moment(job.started_at),
+        finished=moment(job.finished_at),
+        updated=moment(job.updated_at) or "",
+        progress=None if progress is None else progress.percent,
+        message=None if progress is None else progress.message,
+        eta=moment(service.eta(job)),
+        position=None,
+        cancel_requested=moment(job.cancel_requested_at),
+        unresponsive=job.unresponsive or UNSET,
+        retry_of=job.retry_of,
+        parent=job.parent,
+        url=f"{base}/jobs/{job.id}",
+        result=Raw(job.result or b"null") if job.status == "succeeded" else UNSET,
+        error=job.error or UNSET if job.status == "failed" else UNSET,
+    )
+
+
+encode = msgspec.json.Encoder().encode
+"""Any document as JSON."""
+
+
+def encode_value(value: Any) -> bytes:
+    """A plain value as JSON; the same encoder, named for what it is given."""
+    return encode(value)

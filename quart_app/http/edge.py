@@ -1,0 +1,77 @@
+"""What happens before and after the framework, for every request: plain ASGI.
+
+Here a request is refused that two servers could read differently, here the service is found, and
+here the jobs of a request begin when its answer has left. No route may live here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from typing import Any
+
+from quart_app.http.problems import CONTENT_TYPE, problem_body
+from quart_app.http.site import Site
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[Any], Awaitable[None]]
+ASGI = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+class Edge:
+    """An ASGI middleware.
+
+    Args:
+        app: the application inside.
+        site: knows the service.
+        close: ends the service; called before the application hears of the shutdown, so that jobs
+            end while what they use (a database of the user's) is still open.
+    """
+
+    def __init__(self, app: ASGI, site: Site, close: Callable[[], Awaitable[None]]) -> None:
+        self._app = app
+        self._site = site
+        self._close = close
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._lifespan(scope, receive, send)
+            return
+        if scope["type"] == "http" and ambiguous(scope["headers"]):
+            await _refuse(send)
+            return
+        request = (await self._site.ready()).begin_request()
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            await request.close()
+
+    async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def receive_and_close() -> Any:
+            message = await receive()
+            if message["type"] == "lifespan.shutdown":
+                await self._close()
+            return message
+
+        await self._app(scope, receive_and_close, send)
+
+
+def ambiguous(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Whether a request gives its length in two ways (RFC 9112, 6.1: request smuggling).
+
+    >>> ambiguous([(b"content-length", b"4"), (b"transfer-encoding", b"chunked")])
+    True
+    """
+    names = [name for name, _ in headers]
+    return b"transfer-encoding" in names and b"content-length" in names
+
+
+async def _refuse(send: Send) -> None:
+    body = problem_body(400, "Bad Request", "Both Content-Length and Transfer-Encoding were sent")
+    headers = [
+        (b"content-type", CONTENT_TYPE.encode()),
+        (b"content-length", str(len(body)).encode()),
+        (b"connection", b"close"),
+    ]
+    await send({"type": "http.response.start", "status": 400, "headers": headers})
+    await send({"type": "http.response.body", "body": body, "more_body": False})

@@ -1,0 +1,116 @@
+"""The routes about the service itself: the catalog, its health, and its documentation.
+
+Only translation may live here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+from quart import Blueprint, Response, redirect, request, send_from_directory
+from werkzeug.wrappers import Response as WerkzeugResponse
+
+from quart_app.domain.errors import Draining
+from quart_app.domain.tasks import Task
+from quart_app.http.documents import TaskDocument, encode_value
+from quart_app.http.openapi import OpenAPI
+from quart_app.http.pages import SWAGGER_POLICY, SWAGGER_ROOT, swagger_page
+from quart_app.http.site import Site
+
+
+class MetaRoutes:
+    """Bound to one site.
+
+    Args:
+        site: where they are mounted.
+        openapi: makes the document of all routes.
+    """
+
+    def __init__(self, site: Site, openapi: OpenAPI) -> None:
+        self._site = site
+        self._openapi = openapi
+
+    def register(self, blueprint: Blueprint) -> None:
+        """Put the routes into a blueprint."""
+        add = blueprint.add_url_rule
+        add("/tasks", "list_tasks", self.list_tasks, methods=["GET"])
+        add("/tasks/<task>", "get_task", self.get_task, methods=["GET"])
+        add("/healthz", "healthz", self.healthz, methods=["GET"])
+        add("/readyz", "readyz", self.readyz, methods=["GET"])
+        add("/openapi.json", "openapi", self.openapi, methods=["GET"])
+        add("/docs", "docs", self.docs, methods=["GET"])
+        add("/docs/<path:name>", "docs_file", self.docs_file, methods=["GET"])
+
+    def register_home(self, blueprint: Blueprint) -> None:
+        """Put a page at the very root; not where the app is somebody else's."""
+        blueprint.add_url_rule("/", "home", self.home, methods=["GET"])
+
+    async def home(self) -> WerkzeugResponse:
+        """Show the documentation, from which every route can be tried."""
+        return redirect(f"{request.root_path}{self._site.prefix}/docs")
+
+    async def list_tasks(self) -> Response:
+        """The catalog: every task that can be started."""
+        catalog = self._site.service.catalog
+        tasks = [self._document(catalog[name]) for name in sorted(catalog)]
+        return _json(200, {"tasks": tasks})
+
+    async def get_task(self, task: str) -> Response:
+        """One task of the catalog."""
+        return _json(200, self._document(self._site.service.catalog.find(task)))
+
+    def _document(self, task: Task) -> TaskDocument:
+        base = f"{request.scheme}://{request.host}{request.root_path}{self._site.prefix}"
+        return TaskDocument(
+            name=task.name,
+            description=task.description,
+            arguments=task.arguments.schema(),
+            result=task.result_schema(),
+            policy={
+                "run": task.run,
+                "timeout": task.timeout,
+                "quick": task.quick,
+                "max_attempts": task.max_attempts,
+            },
+            tags=task.tags,
+            durations=msgspec.structs.asdict(self._site.service.durations.observed(task.name)),
+            url=f"{base}/tasks/{quote(task.name)}",
+            start=f"{base}/start/{quote(task.name)}",
+        )
+
+    async def healthz(self) -> Response:
+        """Alive: the loop runs. Says what last blocked it."""
+        return _json(200, {"status": "ok", **self._site.limits.health()})
+
+    async def readyz(self) -> Response:
+        """Ready for new jobs: not shutting down, and the store answers."""
+        service = self._site.service
+        if service.draining:
+            raise Draining("This service is shutting down", retry_after=1.0)
+        counts = await service.store.counts()
+        return _json(200, {"status": "ready", "jobs": counts})
+
+    async def openapi(self) -> Response:
+        """The OpenAPI document, with one typed operation for each task."""
+        document = self._openapi.document(self._site.service.catalog, request.root_path)
+        return _json(200, document)
+
+    async def docs(self) -> Response:
+        """This documentation, from which every route can be tried."""
+        prefix = f"{request.root_path}{self._site.prefix}"
+        response = Response(swagger_page(prefix), content_type="text/html; charset=utf-8")
+        response.headers["Content-Security-Policy"] = SWAGGER_POLICY
+        response.headers["Cache-Control"] = "no-store"
+        return response
+
+    async def docs_file(self, name: str) -> Response:
+        """The files of the documentation's page."""
+        return await send_from_directory(SWAGGER_ROOT, name)
+
+
+def _json(status: int, value: Any) -> Response:
+    response = Response(encode_value(value), status, content_type="application/json")
+    response.headers["Cache-Control"] = "no-store"
+    return response

@@ -1,0 +1,214 @@
+"""What each route takes and answers, as data: the tables behind the OpenAPI document.
+
+Only descriptions may live here, keyed by the name of the route's function.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from quart_app.core.service import Canceled
+from quart_app.domain.status import STATUSES
+from quart_app.http.documents import JobDocument, TaskDocument
+
+Schema = dict[str, Any]
+Answer = tuple[Schema | None, str, dict[str, Schema]]
+
+
+class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An error (RFC 9457). ``type`` says which; ``detail`` says what to do next."""
+
+    type: str
+    title: str
+    status: int
+    detail: str | None = None
+
+
+class JobList(msgspec.Struct, frozen=True):
+    """A page of jobs; ``next`` is the URL of the following page."""
+
+    jobs: list[JobDocument]
+    next: str | None
+
+
+class TaskList(msgspec.Struct, frozen=True):
+    """The catalog."""
+
+    tasks: list[TaskDocument]
+
+
+class Started(msgspec.Struct, frozen=True):
+    """The tutorial's answer."""
+
+    status: str
+    id: str
+    url: str
+
+
+COMPONENTS: tuple[Any, ...] = (JobDocument, JobList, TaskList, Started, Canceled, Problem)
+
+
+class Operation(msgspec.Struct, frozen=True, kw_only=True):
+    """One route: its parameters (path parameters come from the route), answers and problems."""
+
+    group: str
+    answers: dict[int, Answer]
+    problems: dict[int, str]
+    parameters: tuple[Schema, ...] = ()
+    body: Schema | None = None
+    body_required: bool = False
+    content_type: str = "application/json"
+
+
+def ref(model: type) -> Schema:
+    """A reference to a component."""
+    return {"$ref": f"#/components/schemas/{model.__name__}"}
+
+
+def header(name: str, description: str) -> Schema:
+    """An optional request header."""
+    schema = {"type": "string"}
+    return {"name": name, "in": "header", "description": description, "schema": schema}
+
+
+def query(name: str, schema: Schema, description: str) -> Schema:
+    """An optional query parameter."""
+    return {"name": name, "in": "query", "description": description, "schema": schema}
+
+
+TEXT: Schema = {"type": "string"}
+URL: Schema = {"type": "string", "format": "uri"}
+SECONDS: Schema = {"type": "integer", "minimum": 0}
+STATUS: Schema = {"enum": list(STATUSES)}
+OBJECT: Schema = {"type": "object"}
+LOCATED = {"Location": URL, "Operation-Location": URL, "Retry-After": SECONDS}
+WAIT = header("Prefer", "wait=N: answer when the job is over, after N seconds at the latest")
+KEY: Schema = {
+    **header("Idempotency-Key", "A repeated request with the same key starts nothing new"),
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!#-~]+$"},
+}
+
+BAD = {400: "The request cannot be understood"}
+OTHER = {403: "A page of another site sent this"}
+MISSING = {404: "There is no such job or task"}
+DOWN = {503: "The queue is full, the service shuts down, or the store is down"}
+BODY = {
+    408: "The body did not come in time",
+    413: "The body is too large",
+    415: "The body is not application/json",
+    422: "The arguments do not fit",
+}
+STARTING = {**BAD, **OTHER, **MISSING, **BODY, **DOWN}
+JOB: Answer = (ref(JobDocument), "The job", {})
+ACCEPTED: Answer = (ref(JobDocument), "Accepted; it goes on in the background", LOCATED)
+CANCELING: Answer = (ref(JobDocument), "Canceling is under way", LOCATED)
+
+LISTING = (
+    query("status", {"type": "array", "items": STATUS}, "Only jobs in one of these statuses"),
+    query("task", TEXT, "Only jobs of this task"),
+    query("tag", TEXT, "Only jobs with this tag"),
+    query("q", TEXT, "Only jobs with this text in id, task, tags, arguments or error"),
+    query("limit", {"type": "integer", "minimum": 1, "maximum": 100}, "Jobs a page"),
+    query("cursor", {"type": "integer", "minimum": 1, "maximum": 2**62}, "From the page before"),
+)
+
+MATCH: Schema = {
+    "type": "object",
+    "properties": {
+        "status": {"anyOf": [STATUS, {"type": "array", "items": STATUS}]},
+        "task": TEXT,
+        "tag": TEXT,
+        "q": TEXT,
+    },
+    "additionalProperties": False,
+}
+
+
+def _exactly(name: str, schema: Schema, **others: Schema) -> Schema:
+    properties = {name: schema, **others}
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": [name],
+        "additionalProperties": False,
+    }
+
+
+CANCEL: Schema = {
+    "anyOf": [
+        _exactly("id", TEXT),
+        _exactly("ids", {"type": "array", "items": TEXT}),
+        _exactly("match", MATCH, dry_run={"type": "boolean"}),
+    ]
+}
+
+OPERATIONS: dict[str, Operation] = {
+    "tutorial_start": Operation(
+        group="start",
+        answers={200: (ref(Started), "Started; it goes on in the background", LOCATED)},
+        problems={**OTHER, **MISSING, 405: "Switched off", 422: "It needs arguments", **DOWN},
+    ),
+    "start_default": Operation(
+        group="start",
+        answers={200: JOB, 202: (None, "Accepted", LOCATED)},
+        problems=STARTING,
+        parameters=(WAIT, KEY),
+        body={"anyOf": [OBJECT, {"type": "array", "items": OBJECT}]},
+    ),
+    "start": Operation(
+        group="start",
+        answers={200: JOB, 202: ACCEPTED},
+        problems=STARTING,
+        parameters=(WAIT, KEY),
+    ),
+    "cancel": Operation(
+        group="cancel",
+        answers={200: JOB, 202: CANCELING},
+        problems={**OTHER, **MISSING, **DOWN},
+    ),
+    "cancel_many": Operation(
+        group="cancel",
+        answers={
+            200: ({"anyOf": [ref(Canceled), ref(JobDocument)]}, "What became of it", {}),
+            202: CANCELING,
+        },
+        problems=STARTING,
+        body=CANCEL,
+        body_required=True,
+    ),
+    "list_jobs": Operation(
+        group="jobs",
+        answers={200: (ref(JobList), "A page, newest first", {})},
+        problems={**BAD, **DOWN},
+        parameters=LISTING,
+    ),
+    "get_job": Operation(
+        group="jobs", answers={200: JOB}, problems={**MISSING, **DOWN}, parameters=(WAIT,)
+    ),
+    "get_result": Operation(
+        group="jobs",
+        answers={200: ({}, "Exactly what the function returned", {}), 202: ACCEPTED},
+        problems={**MISSING, 409: "It failed or was canceled", **DOWN},
+        parameters=(WAIT,),
+    ),
+    "retry": Operation(
+        group="jobs",
+        answers={202: ACCEPTED},
+        problems={**STARTING, 409: "It is not over yet"},
+        body=OBJECT,
+    ),
+    "list_tasks": Operation(
+        group="tasks", answers={200: (ref(TaskList), "The catalog", {})}, problems=DOWN
+    ),
+    "get_task": Operation(
+        group="tasks",
+        answers={200: (ref(TaskDocument), "The task", {})},
+        problems={**MISSING, **DOWN},
+    ),
+    "healthz": Operation(group="service", answers={200: (OBJECT, "Alive", {})}, problems=DOWN),
+    "readyz": Operation(
+        group="service", answers={200: (OBJECT, "Ready for new jobs", {})}, problems=DOWN
+    ),
+}

@@ -1,0 +1,261 @@
+"""Reading requests strictly: the body, the JSON, the preferences, where it came from.
+
+Nothing may live here that answers; what cannot be read is raised as an error of `domain.errors`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from typing import Any, NoReturn
+from urllib.parse import urlsplit
+
+import msgspec
+from quart import Request
+from werkzeug.exceptions import RequestTimeout
+
+from quart_app.domain.errors import BadInput, BodyTooLarge, NotJSON, OtherSite
+from quart_app.domain.jobs import Query
+from quart_app.domain.status import STATUSES, Status
+from quart_app.http.site import Limits
+
+STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"')
+BRACKETS = re.compile(rb"[\[\]{}]")
+FILTERS = ("status", "task", "tag", "q", "limit", "cursor")
+
+
+async def read_body(request: Request, limits: Limits) -> bytes:
+    """The whole body, bounded in size and time.
+
+    Raises:
+        BodyTooLarge: more than ``limits.max_body`` bytes.
+        RequestTimeout: it did not come within ``limits.body_timeout`` seconds.
+    """
+    message = f"The body may have {limits.max_body} bytes"
+    if (request.content_length or 0) > limits.max_body:
+        raise BodyTooLarge(message)
+    body = bytearray()
+    try:
+        async with asyncio.timeout(limits.body_timeout):
+            async for part in request.body:
+                body += part
+                if len(body) > limits.max_body:
+                    raise BodyTooLarge(message)
+    except TimeoutError:
+        raise RequestTimeout(f"The body did not come within {limits.body_timeout:g} s") from None
+    return bytes(body)
+
+
+async def read_json(request: Request, limits: Limits) -> tuple[bytes, Any]:
+    """The body as it came and as checked JSON; an empty one is an empty object.
+
+    Raises:
+        NotJSON: a content type other than ``application/json``: a form of another site's page
+            could send that without asking (RFC 9110, 8.3).
+        BadInput: not strictly JSON.
+    """
+    body = await read_body(request, limits)
+    if not body:
+        return b"{}", {}
+    if request.mimetype != "application/json":
+        message = f"Send the body as application/json, not {request.mimetype or 'without a type'!r}"
+        raise NotJSON(message)
+    return body, strict_json(body, limits.max_depth)
+
+
+def strict_json(body: bytes, max_depth: int = 64) -> Any:
+    """Parse JSON as RFC 8259 has it, and refuse what readers understand differently.
+
+    That is NaN and Infinity, duplicate keys, lone surrogates, NUL and deep nesting (RFC 8259, 4, 8
+    and 9 leave each to the reader).
+
+    Raises:
+        BadInput: saying which of them.
+
+    >>> strict_json(b'{"month": 3}')
+    {'month': 3}
+    """
+    _check_depth(body, max_depth)
+    try:
+        value = _DECODER.decode(body.decode("utf-8"))
+    except UnicodeDecodeError:
+        raise BadInput("The body is not UTF-8") from None
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"The body is not JSON: {error}") from None
+    if b"\\u" in body:
+        _check_text(value)
+    return value
+
+
+def _check_depth(body: bytes, max_depth: int) -> None:
+    if body.count(b"[") + body.count(b"{") <= max_depth:
+        return
+    depth = 0
+    for bracket in BRACKETS.findall(STRINGS.sub(b"", body)):
+        depth += 1 if bracket in b"[{" else -1
+        if depth > max_depth:
+            raise BadInput(f"The JSON is nested more than {max_depth} deep")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        raise ValueError("a key stands twice in an object")
+    return value
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a number in JSON")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant)
+
+
+def _check_text(value: Any) -> None:
+    """Refuse what only ``\\u`` can write: half a character, and NUL."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            _check_text(key)
+            _check_text(item)
+    elif isinstance(value, list):
+        for item in value:
+            _check_text(item)
+    elif isinstance(value, str):
+        if "\0" in value:
+            raise BadInput("A string contains NUL")
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise BadInput("A string contains half of a surrogate pair") from None
+
+
+class Preference(msgspec.Struct, frozen=True):
+    """What ``Prefer`` asks for (RFC 7240): ``wait`` in seconds, and ``respond-async``."""
+
+    wait: float | None = None
+    respond_async: bool = False
+
+    @property
+    def applied(self) -> str:
+        """The value of ``Preference-Applied``."""
+        parts = ["respond-async"] if self.respond_async else []
+        return ", ".join(parts + ([] if self.wait is None else [f"wait={self.wait:g}"]))
+
+
+NO_PREFERENCE = Preference()
+
+
+def read_preference(request: Request, max_wait: float) -> Preference:
+    """The preferences of a request; unknown and malformed ones are ignored (RFC 7240, 2)."""
+    header = request.headers.get("Prefer")
+    if header is None:
+        return NO_PREFERENCE
+    wait, respond_async = None, False
+    for part in ",".join(request.headers.getlist("Prefer")).split(","):
+        name, _, value = part.partition(";")[0].partition("=")
+        name, value = name.strip().lower(), value.strip().strip('"')
+        if name == "respond-async":
+            respond_async = True
+        elif name == "wait" and wait is None and value.isascii() and value.isdigit():
+            wait = min(float(value), max_wait)
+    return Preference(wait, respond_async)
+
+
+def read_key(request: Request) -> str | None:
+    """The Idempotency-Key, quoted or bare.
+
+    Raises:
+        BadInput: empty, longer than 255 characters, or not printable ASCII.
+    """
+    header = request.headers.get("Idempotency-Key")
+    if header is None:
+        return None
+    key = header.strip()
+    if len(key) >= 2 and key[0] == key[-1] == '"':
+        key = key[1:-1]
+    if not 0 < len(key) <= 255 or not key.isascii() or not key.isprintable():
+        raise BadInput("Idempotency-Key is 1 to 255 printable ASCII characters, quoted or bare")
+    return key
+
+
+def refuse_other_site(request: Request, limits: Limits) -> None:
+    """Refuse what a browser says was sent by another site's page, or fetched ahead of a click.
+
+    Sources: Fetch Metadata (``Sec-Fetch-Site``), RFC 6454 (``Origin``), ``Sec-Purpose``. Clients
+    that are not browsers send none of them and pass.
+
+    Raises:
+        OtherSite: with the setting that would allow it.
+    """
+    headers = request.headers
+    origin, site = headers.get("Origin"), headers.get("Sec-Fetch-Site")
+    if origin is not None and origin in limits.trusted_origins:
+        return
+    if site is not None:
+        other = site not in ("same-origin", "none")
+    else:
+        # Hosts are compared and not schemes: a proxy that ends TLS changes the scheme we see.
+        other = origin is not None and urlsplit(origin).netloc != request.host
+    if other:
+        message = (
+            f"A page of another site ({origin or site}) sent this; if that is wanted, name its "
+            "origin in QUART_APP_TRUSTED_ORIGINS"
+        )
+        raise OtherSite(message)
+    if "prefetch" in (headers.get("Sec-Purpose") or headers.get("Purpose") or ""):
+        raise OtherSite("A browser asked for this ahead of any click; nothing was started")
+
+
+def read_query(request: Request) -> Query:
+    """The filters and the cursor of a list.
+
+    Raises:
+        BadInput: an unknown filter, or a value that it cannot have.
+    """
+    values = request.args
+    for name in values:
+        if name not in FILTERS:
+            raise BadInput(f"There is no filter {name[:50]!r}; the filters are {', '.join(FILTERS)}")
+    return Query(
+        statuses=_statuses([part for value in values.getlist("status") for part in value.split(",")]),
+        task=values.get("task"),
+        tag=values.get("tag"),
+        text=values.get("q"),
+        limit=_number("limit", values.get("limit", "50"), 1, 100),
+        before=_number("cursor", values["cursor"], 1, 2**62) if "cursor" in values else None,
+    )
+
+
+def read_match(match: Any) -> Query:
+    """The filters of a cancel: the same, as a JSON object.
+
+    Raises:
+        BadInput: an unknown filter, or a value that it cannot have.
+    """
+    if not isinstance(match, dict) or not set(match) <= set(FILTERS[:4]):
+        raise BadInput(f"match is an object of {', '.join(FILTERS[:4])}")
+    status = match.get("status", [])
+    statuses = status if isinstance(status, list) else [status]
+    for name in ("task", "tag", "q"):
+        if not isinstance(match.get(name, ""), str):
+            raise BadInput(f"{name} is a string")
+    return Query(
+        statuses=_statuses(statuses),
+        task=match.get("task"),
+        tag=match.get("tag"),
+        text=match.get("q"),
+    )
+
+
+def _statuses(names: list[Any]) -> frozenset[Status]:
+    for name in names:
+        if name not in STATUSES:
+            raise BadInput(f"status is one of {', '.join(STATUSES)}, not {str(name)[:50]!r}")
+    return frozenset(names)
+
+
+def _number(name: str, value: str, least: int, most: int) -> int:
+    if value.isascii() and value.isdigit() and len(value) < 20 and least <= int(value) <= most:
+        return int(value)
+    raise BadInput(f"{name} is a number from {least} to {most}, not {value[:50]!r}")

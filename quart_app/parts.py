@@ -1,0 +1,117 @@
+"""The running parts of one app on one event loop: made together, ended together.
+
+Only the order in which they are made and ended may live here; `quart_app.app` puts them into Quart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+from typing import Any
+
+import msgspec
+
+from quart_app.core.drain import Drain
+from quart_app.core.durations import Durations
+from quart_app.core.hub import Hub
+from quart_app.core.invoke import Invoker
+from quart_app.core.ledger import Ledger
+from quart_app.core.processes import Processes
+from quart_app.core.registry import Registry
+from quart_app.core.runner import Runner
+from quart_app.core.service import SERVICE, Service
+from quart_app.core.start import serve, unserve
+from quart_app.core.threads import Threads
+from quart_app.core.upkeep import Upkeep
+from quart_app.core.watchdog import Watchdog
+from quart_app.domain.jobs import Retention
+from quart_app.domain.tasks import Catalog
+from quart_app.engines.local import LocalEngine
+from quart_app.settings import Settings
+from quart_app.stores.memory import MemoryStore
+
+logger = logging.getLogger("quart_app")
+
+
+class Parts:
+    """Everything that runs, from `open` to `close`.
+
+    Args:
+        settings: the numbers.
+        catalog: the tasks on offer.
+    """
+
+    def __init__(self, settings: Settings, catalog: Catalog) -> None:
+        self.settings = settings
+        self.loop = asyncio.get_running_loop()
+        self.store = MemoryStore()
+        self.hub = Hub(settings.max_watchers)
+        self.ledger = Ledger(self.store, self.hub, max_waiting=settings.max_queued)
+        self.registry = Registry(settings.grace)
+        self.durations = Durations()
+        self.threads = Threads()
+        self.processes = Processes(settings.processes, self.threads)
+        context = contextvars.Context()
+        rooms = {
+            "loop": settings.max_running,
+            "thread": settings.threads,
+            "process": settings.processes,
+        }
+        self.engine = LocalEngine(rooms, context)
+        self.service = Service(
+            catalog=catalog,
+            store=self.store,
+            ledger=self.ledger,
+            hub=self.hub,
+            registry=self.registry,
+            engine=self.engine,
+            durations=self.durations,
+        )
+        context.run(SERVICE.set, self.service)
+        invoker = Invoker(
+            self.threads, self.processes, max_result=settings.max_result, debug=settings.debug
+        )
+        self.runner = Runner(catalog, self.ledger, self.registry, invoker)
+        retention = Retention(settings.retain_count, settings.retain_age, settings.retain_bytes)
+        self.upkeep = Upkeep(
+            self.ledger, self.store, self.engine, self.registry, catalog, retention
+        )
+        self.watchdog = Watchdog(self.registry, settings.blocked)
+        self.drain = Drain(self.service, drain=settings.drain, grace=settings.grace)
+
+    async def open(self) -> None:
+        """Begin to take and to run jobs."""
+        self.hub.subscribe(self.durations.on_event)
+        self.hub.subscribe(self.upkeep.on_event)
+        await self.store.open()
+        await self.engine.work(self.runner.run)
+        self.upkeep.start()
+        self.watchdog.start()
+        serve(self.service)
+
+    async def close(self) -> None:
+        """Drain, then end every part; at most ``drain + grace`` seconds and a little."""
+        await self.drain.finish()
+        self.processes.close()
+        self.threads.close()
+        self.watchdog.stop()
+        await self.upkeep.stop()
+        unserve(self.service)
+        await self.store.close()
+
+    def abandon(self) -> None:
+        """Let go of parts whose event loop has gone: nothing can be awaited there any more."""
+        self.processes.close()
+        self.threads.close()
+        self.watchdog.stop()
+        unserve(self.service)
+
+    def health(self) -> dict[str, Any]:
+        """What ``/healthz`` says of the loop."""
+        reports = [msgspec.structs.asdict(report) for report in self.watchdog.reports()]
+        return {
+            "running": len(self.registry),
+            "watchers": self.hub.watchers,
+            "blocked": {"count": self.watchdog.count, "newest": reports},
+        }

@@ -1,0 +1,195 @@
+"""All settings, read in one place: from the environment (``QUART_APP_*``) and from ``app.config``.
+
+The environment wins, so that an operator can change what a developer has set. A wrong value stops
+the start with its name, what it was and what it may be. Nothing may live here that acts on a value.
+"""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import os
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import msgspec
+
+from quart_app.domain.errors import InvalidSetting
+
+logger = logging.getLogger("quart_app")
+
+PREFIX = "QUART_APP_"
+DAY = 86_400.0
+
+
+class Setting(NamedTuple):
+    """One setting: how its text is read, what it may be, and what it is for."""
+
+    default: Any
+    read: Callable[[Any], Any]
+    expected: str
+    meaning: str
+
+
+def _number(least: float, most: float) -> Callable[[Any], float]:
+    def read(value: Any) -> float:
+        number = float(value)
+        if isinstance(value, bool) or not least <= number <= most:
+            raise ValueError(value)
+        return number
+
+    return read
+
+
+def _whole(least: int, most: int) -> Callable[[Any], int]:
+    def read(value: Any) -> int:
+        number = int(value)
+        if isinstance(value, (bool, float)) or not least <= number <= most:
+            raise ValueError(value)
+        return number
+
+    return read
+
+
+def _switch(value: Any) -> bool:
+    words = {"1": True, "true": True, "on": True, "yes": True}
+    words |= {"0": False, "false": False, "off": False, "no": False}
+    return words[str(value).lower()]
+
+
+def _words(value: Any) -> tuple[str, ...]:
+    parts = value.split(",") if isinstance(value, str) else list(value)
+    return tuple(part.strip() for part in parts if part.strip())
+
+
+def _choice(*choices: str) -> Callable[[Any], str]:
+    def read(value: Any) -> str:
+        if value not in choices:
+            raise ValueError(value)
+        return str(value)
+
+    return read
+
+
+def seconds(default: float, least: float, most: float, meaning: str) -> Setting:
+    """A duration."""
+    return Setting(default, _number(least, most), f"{least:g} to {most:g} seconds", meaning)
+
+
+def count(default: int, least: int, most: int, meaning: str) -> Setting:
+    """A whole number."""
+    return Setting(default, _whole(least, most), f"a whole number from {least} to {most}", meaning)
+
+
+SWITCH = "on or off"
+WORDS = "words with commas between them"
+BIG = 2**40
+
+SETTINGS: dict[str, Setting] = {
+    "tasks": Setting((), _words, WORDS, "modules whose tasks are offered"),
+    "default_task": Setting(None, str, "a task's name", "what /start starts"),
+    "store": Setting("memory", _choice("memory"), "memory", "where jobs are kept"),
+    "drain": seconds(20.0, 0, 86_400, "that running jobs have to end at a shutdown"),
+    "grace": seconds(5.0, 0, 3_600, "that a job has to stop after it was asked to"),
+    "max_running": count(1_000, 1, 10_000_000, "jobs on the loop at once"),
+    "max_queued": count(10_000, 1, 10_000_000, "jobs that may wait"),
+    "threads": count(32, 1, 1_000, "def functions at once"),
+    "processes": count(os.cpu_count() or 1, 1, 1_000, 'run="process" functions at once'),
+    "retain_count": count(10_000, 0, 100_000_000, "finished jobs that are kept"),
+    "retain_age": seconds(DAY, 0, 3_650 * DAY, "that finished jobs are kept"),
+    "retain_bytes": count(64 * 2**20, 0, BIG, "bytes of arguments and results that are kept"),
+    "max_body": count(64 * 2**10, 2, BIG, "bytes of a request's body"),
+    "max_result": count(2**20, 2, BIG, "bytes of a result"),
+    "max_watchers": count(10_000, 1, 10_000_000, "requests that wait for a job at once"),
+    "get_start": Setting(True, _switch, SWITCH, "whether GET /start starts the default task"),
+    "trusted_origins": Setting((), _words, WORDS, "other sites whose pages may start jobs"),
+    "trusted_proxies": count(0, 0, 10, "proxies whose X-Forwarded headers are believed"),
+    "blocked": seconds(0.1, 0.01, 60, "without a sign of life of the loop that are reported"),
+    "debug": Setting(False, _switch, SWITCH, "tracebacks in the jobs' documents"),
+    "demo_root": Setting(None, str, "a directory", "which files the demo's tasks may read"),
+    "demo_hosts": Setting((), _words, WORDS, "which hosts (host or host:port) fetch_all may ask"),
+}
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """The settings of one app; `SETTINGS` says what each may be and is for.
+
+    ``sources`` tells where each value came from.
+
+    >>> settings = Settings.load({"QUART_APP_DRAIN": "3"}, {})
+    >>> settings.drain, settings.sources["drain"], settings.grace
+    (3.0, 'environment', 5.0)
+    >>> Settings.load({"QUART_APP_DRAIN": "soon"}, {})
+    Traceback (most recent call last):
+    quart_app.domain.errors.InvalidSetting: QUART_APP_DRAIN='soon' (from environment) is not valid: \
+it must be 0 to 86400 seconds
+    """
+
+    tasks: tuple[str, ...]
+    default_task: str | None
+    store: str
+    drain: float
+    grace: float
+    max_running: int
+    max_queued: int
+    threads: int
+    processes: int
+    retain_count: int
+    retain_age: float
+    retain_bytes: int
+    max_body: int
+    max_result: int
+    max_watchers: int
+    get_start: bool
+    trusted_origins: tuple[str, ...]
+    trusted_proxies: int
+    blocked: float
+    debug: bool
+    demo_root: str | None
+    demo_hosts: tuple[str, ...]
+    sources: dict[str, str]
+
+    @classmethod
+    def load(
+        cls,
+        environ: Mapping[str, str] | None = None,
+        config: Mapping[str, Any] | None = None,
+        **defaults: Any,
+    ) -> Settings:
+        """Read the settings.
+
+        Args:
+            environ: the environment; ``os.environ`` unless given.
+            config: an app's configuration.
+            defaults: other defaults than those of `SETTINGS`.
+
+        Raises:
+            InvalidSetting: naming the first that is wrong.
+        """
+        environ = os.environ if environ is None else environ
+        values: dict[str, Any] = {}
+        sources: dict[str, str] = {}
+        for name, setting in SETTINGS.items():
+            values[name], sources[name] = defaults.get(name, setting.default), "default"
+            for source, mapping in (("app.config", config or {}), ("environment", environ)):
+                if (given := mapping.get(PREFIX + name.upper())) not in (None, ""):
+                    values[name], sources[name] = _read(name, setting, given, source), source
+        _warn_of_unknown(environ)
+        return cls(**values, sources=sources)
+
+
+def _read(name: str, setting: Setting, given: Any, source: str) -> Any:
+    try:
+        return setting.read(given)
+    except (ValueError, TypeError, KeyError):
+        raise InvalidSetting(PREFIX + name.upper(), given, setting.expected, source) from None
+
+
+def _warn_of_unknown(environ: Mapping[str, str]) -> None:
+    """Say that a name is probably misspelt. A warning only: orchestrators set names of their own."""
+    known = [PREFIX + name.upper() for name in SETTINGS]
+    for name in environ:
+        if name.startswith(PREFIX) and name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
+            if near:
+                logger.warning("%s is no setting: did you mean %s?", name, near[0])
