@@ -97,7 +97,8 @@ class Jobs:
         prefix = self._site.prefix
         app.register_blueprint(self._blueprint(home), url_prefix=prefix or None)
         app.before_serving(self.open)
-        app.asgi_app = Edge(app.asgi_app, self._site, self.close)  # type: ignore[method-assign]
+        inner: Any = app.asgi_app
+        app.asgi_app = Edge(inner, self._site, self.close)  # type: ignore[method-assign,assignment]
 
     def _blueprint(self, home: bool) -> Blueprint:
         blueprint = Blueprint("jobs", "quart_app.http")
@@ -120,7 +121,11 @@ class Jobs:
         return Settings.load(None, {} if self._app is None else self._app.config, **self.defaults)
 
     async def open(self) -> None:
-        """Read the settings, import the tasks' modules, begin to serve. At the app's start-up.
+        """Begin to serve, at the app's start-up; see `_open`."""
+        await self._open()
+
+    async def _open(self) -> Parts:
+        """Read the settings, import the tasks' modules, begin to serve.
 
         Raises:
             InvalidSetting, InvalidTask: the start is refused, and why.
@@ -130,12 +135,13 @@ class Jobs:
             volatile = settings.store == "memory"
             hosting.check(config, volatile=volatile, drain=settings.drain, grace=settings.grace)
         default = self._load(settings)
-        self.parts = Parts(settings, self.catalog)
-        await self.parts.open()
-        self._site.limits = _limits(settings, default, self.parts)
-        self._site.open = self.parts.service
+        parts = self.parts = Parts(settings, self.catalog)
+        await parts.open()
+        self._site.limits = _limits(settings, default, parts)
+        self._site.open = parts.service
         self._closed = False
         self._notice.start()
+        return parts
 
     def _load(self, settings: Settings) -> str | None:
         """Fill the catalog; returns the name of the default task."""
@@ -162,12 +168,11 @@ class Jobs:
         if parts is not None and not parts.loop.is_closed():
             raise RuntimeError("this app serves on another event loop of this process")
         async with self._opening:
-            if self.parts is None or self.parts.loop is not loop:
-                if parts is not None:
-                    parts.abandon()
-                await self.open()
-        assert self.parts is not None
-        return self.parts.service
+            if self.parts is not None and self.parts.loop is loop:  # Somebody else was first.
+                return self.parts.service
+            if parts is not None:
+                parts.abandon()
+            return (await self._open()).service
 
     def begin_close(self) -> None:
         """Refuse new jobs and let waiting requests go; the shutdown has begun."""

@@ -1,6 +1,9 @@
 """Real tasks to start with."""
+
 import asyncio
+
 from quart_app.core.start import task
+
 
 @task
 async def long_task() -> str:

@@ -51,8 +51,8 @@ def check(config: Config, *, volatile: bool, drain: float, grace: float) -> None
     source = "Hypercorn's configuration"
     if has_master() and config.workers > 1 and volatile:
         expected = (
-            "0 (or 1): with the memory store each worker would have jobs of its own, and status and "
-            "cancel would be answered by a worker that does not know the job"
+            "0 (or 1): with the memory store each worker would have jobs of its own, and a worker "
+            "that does not know the job would answer for its status and cancel"
         )
         raise InvalidSetting("workers", config.workers, expected, source)
     if config.max_requests is not None:
@@ -67,7 +67,7 @@ def check(config: Config, *, volatile: bool, drain: float, grace: float) -> None
     if has_master():
         logger.warning(
             "workers=%s puts a master process above this one: SIGTERM to the group ends jobs "
-            "undrained, and run=\"process\" tasks fail; use workers = 0, as hypercorn.toml has it",
+            'undrained, and run="process" tasks fail; use workers = 0, as hypercorn.toml has it',
             config.workers,
         )
     if config.read_timeout is not None:

@@ -26,7 +26,7 @@ from quart_app.core.threads import Threads
 from quart_app.core.upkeep import Upkeep
 from quart_app.core.watchdog import Watchdog
 from quart_app.domain.jobs import Retention
-from quart_app.domain.tasks import Catalog
+from quart_app.domain.tasks import Catalog, Lane
 from quart_app.engines.local import LocalEngine
 from quart_app.settings import Settings
 from quart_app.stores.memory import MemoryStore
@@ -53,7 +53,7 @@ class Parts:
         self.threads = Threads()
         self.processes = Processes(settings.processes, self.threads)
         context = contextvars.Context()
-        rooms = {
+        rooms: dict[Lane, int] = {
             "loop": settings.max_running,
             "thread": settings.threads,
             "process": settings.processes,

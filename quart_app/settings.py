@@ -119,10 +119,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     >>> settings = Settings.load({"QUART_APP_DRAIN": "3"}, {})
     >>> settings.drain, settings.sources["drain"], settings.grace
     (3.0, 'environment', 5.0)
-    >>> Settings.load({"QUART_APP_DRAIN": "soon"}, {})
+    >>> Settings.load({"QUART_APP_DRAIN": "soon"}, {})  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    quart_app.domain.errors.InvalidSetting: QUART_APP_DRAIN='soon' (from environment) is not valid: \
-it must be 0 to 86400 seconds
+    quart_app.domain.errors.InvalidSetting: ...it must be 0 to 86400 seconds
     """
 
     tasks: tuple[str, ...]
@@ -186,7 +185,7 @@ def _read(name: str, setting: Setting, given: Any, source: str) -> Any:
 
 
 def _warn_of_unknown(environ: Mapping[str, str]) -> None:
-    """Say that a name is probably misspelt. A warning only: orchestrators set names of their own."""
+    """Say that a name is probably misspelt. Not more: orchestrators set names of their own."""
     known = [PREFIX + name.upper() for name in SETTINGS]
     for name in environ:
         if name.startswith(PREFIX) and name not in known:

@@ -1,8 +1,8 @@
 """Jobs that were opened while a request is being answered, and wait until the answer has left.
 
 A task whose first line blocks must not delay the answer that announces it. So a start inside a
-request is durable at once, but handed to the engine when the response is out: or as soon as somebody
-waits for the job, or after `HOLD`. Nothing may live here that knows of HTTP.
+request is durable at once, but handed to the engine when the response is out, or as soon as
+somebody waits for the job, or after `HOLD`. Nothing may live here that knows of HTTP.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Outbox:
         self._held.append((job_id, lane))
 
     def hold_briefly(self) -> None:
-        """Flush after `HOLD` at the latest: the view may itself be waiting for what the job does."""
+        """Flush after `HOLD` at the latest: the view may itself wait for what the job does."""
         if self._timer is None:
             self._timer = asyncio.create_task(self._later(), context=contextvars.Context())
 

@@ -49,7 +49,7 @@ class Store(Protocol):
     async def get(self, job_id: str) -> Job | None:
         """The newest version of a job, or None."""
 
-    async def list(self, query: Query) -> Page:
+    async def page(self, query: Query) -> Page:
         """One page of jobs, newest first; its cost does not depend on how many are kept."""
 
     async def move(self, job_id: str, change: Change) -> Job | None:

@@ -54,7 +54,8 @@ class Processes:
         async with self._lock:
             if self._pool is None or self._slots is None or not self._pool.active:
                 self.close()
-                self._slots, self._pool = await self._threads.call(self._make)
+                slots, pool = await self._threads.call(self._make)
+                self._slots, self._pool = slots, pool
             return self._pool, self._slots
 
     def _make(self) -> tuple[Slots, ProcessPool]:
@@ -66,9 +67,7 @@ class Processes:
         _ = pool.active  # Starts it.
         return slots, pool
 
-    async def call(
-        self, handle: Handle, call: Call, report: Callable[[Progress], None]
-    ) -> Answer:
+    async def call(self, handle: Handle, call: Call, report: Callable[[Progress], None]) -> Answer:
         """Run a job's function in a process until it has really ended there.
 
         Args:
@@ -94,7 +93,7 @@ class Processes:
             def kill() -> None:
                 # Safe: the loop's thread hands this process no other job before it sees this end.
                 signal_stop(KILLED)
-                future.cancel()
+                future.cancel()  # type: ignore[no-untyped-call]
 
             handle.enter(lambda: signal_stop(ASKED), kill)
             return await _follow(future, slots, index, report)
@@ -107,7 +106,7 @@ class Processes:
         if self._slots is not None:
             self._slots.closing.value = 1
         if self._pool is not None:
-            self._pool.stop()
+            self._pool.stop()  # type: ignore[no-untyped-call]
 
     def join(self) -> None:
         """Wait until the processes are gone (blocking; for a thread, or the very end)."""

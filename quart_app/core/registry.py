@@ -37,7 +37,7 @@ class Handle:
         self.task = task
         self.stop: Stop | None = None
         self._grace = grace
-        self._interrupt: Callable[[], None] | None = None
+        self._interrupt: Callable[[], object] | None = None
         self._overdue: Callable[[], None] | None = None
         self._timers: list[asyncio.TimerHandle] | None = None
 
@@ -52,14 +52,14 @@ class Handle:
         if self.stop is None or STRENGTH[reason] > STRENGTH[self.stop]:
             self.stop = reason
         if first and self._interrupt is not None:
-            self._begin_stop()
+            self._begin_stop(self._interrupt)
 
-    def enter(self, interrupt: Callable[[], None], overdue: Callable[[], None]) -> None:
+    def enter(self, interrupt: Callable[[], object], overdue: Callable[[], None]) -> None:
         """The function is about to run: how to interrupt it, and what to do if it goes on."""
         self._interrupt = interrupt
         self._overdue = overdue
         if self.stop is not None:
-            self._begin_stop()
+            self._begin_stop(interrupt)
 
     def leave(self) -> None:
         """The function has ended: nothing may interrupt the bookkeeping that follows."""
@@ -76,9 +76,8 @@ class Handle:
             self._timers = []
         self._timers.append(asyncio.get_running_loop().call_later(seconds, callback))
 
-    def _begin_stop(self) -> None:
-        assert self._interrupt is not None
-        self._interrupt()
+    def _begin_stop(self, interrupt: Callable[[], object]) -> None:
+        interrupt()
         if self._overdue is not None:
             self.after(self._grace, self._overdue)
 

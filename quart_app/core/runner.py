@@ -7,6 +7,7 @@ Nothing may live here that knows how a function is called (`invoke`) or what an 
 from __future__ import annotations
 
 import asyncio
+from typing import cast
 
 from quart_app.core.invoke import Invoker
 from quart_app.core.ledger import Ledger
@@ -38,8 +39,7 @@ class Runner:
 
     async def run(self, job_id: str) -> None:
         """Run one attempt of a job, in the current asyncio task. Harmless if it is not queued."""
-        task = asyncio.current_task()
-        assert task is not None
+        task = cast("asyncio.Task[None]", asyncio.current_task())
         # Opened before the claim: there is no moment at which a cancel would find nobody.
         handle = self._registry.open(job_id, task)
         if handle is None:

@@ -185,9 +185,9 @@ class Service:
             raise NoSuchJob(message)
         return job
 
-    async def list(self, query: Query) -> Page:
+    async def page(self, query: Query) -> Page:
         """One page of jobs, newest first."""
-        return await self.store.list(query)
+        return await self.store.page(query)
 
     async def wait(self, job_id: str, seconds: float | None) -> Job:
         """The job when it is over, or as it is after so many seconds (None: however long).
@@ -231,7 +231,7 @@ class Service:
         statuses = query.statuses & UNFINISHED if query.statuses else UNFINISHED
         before = query.before
         while statuses:
-            page = await self.store.list(
+            page = await self.store.page(
                 msgspec.structs.replace(query, statuses=statuses, before=before, limit=100)
             )
             for job in page.jobs:

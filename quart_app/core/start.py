@@ -6,9 +6,8 @@ Nothing may live here that HTTP could not do as well: it is the same service, ca
 from __future__ import annotations
 
 import asyncio
-import inspect
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, cast, overload
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 
 from quart_app.core.context import Context
 from quart_app.core.outbox import OUTBOX
@@ -148,8 +147,25 @@ def find_service(task: Task) -> Service:
     raise NotServing(message)
 
 
+class Decorator(Protocol):
+    """What turns a function into a task: ``async def`` or ``def``, with or without the context."""
+
+    @overload
+    def __call__(
+        self, function: Callable[Concatenate[Context, P], Awaitable[R]], /
+    ) -> StartableTask[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, Awaitable[R]], /) -> StartableTask[P, R]: ...
+    @overload
+    def __call__(
+        self, function: Callable[Concatenate[Context, P], R], /
+    ) -> StartableTask[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> StartableTask[P, R]: ...
+
+
 class TaskDecorator:
-    """The type of ``@task`` and ``@jobs.task``.
+    """The type of ``@task`` and ``@jobs.task``, both bare and with options.
 
     Args:
         register: what else happens to a new task (``@jobs.task`` puts it into its catalog).
@@ -165,7 +181,9 @@ class TaskDecorator:
     @overload
     def __call__(self, function: Callable[P, Awaitable[R]], /) -> StartableTask[P, R]: ...
     @overload
-    def __call__(self, function: Callable[Concatenate[Context, P], R], /) -> StartableTask[P, R]: ...
+    def __call__(
+        self, function: Callable[Concatenate[Context, P], R], /
+    ) -> StartableTask[P, R]: ...
     @overload
     def __call__(self, function: Callable[P, R], /) -> StartableTask[P, R]: ...
     @overload
@@ -177,27 +195,30 @@ class TaskDecorator:
         quick: float = 0.0,
         run: Lane | None = None,
         tags: Iterable[str] = (),
-    ) -> TaskDecorator: ...
+    ) -> Decorator: ...
 
-    def __call__(self, function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+    # mypy does not see that the positional parameter's default covers the last overload.
+    def __call__(  # type: ignore[misc]
+        self,
+        function: Any = None,
+        /,
+        *,
+        name: str | None = None,
+        timeout: float | None = None,
+        quick: float = 0.0,
+        run: Lane | None = None,
+        tags: Iterable[str] = (),
+    ) -> Any:
         """Make a function a task; see `quart_app.domain.tasks.Task` for the options."""
-        if function is None:
-            return _Configured(self._register, options)
-        new: StartableTask[..., Any] = StartableTask(function, **options)
-        self._register(new)
-        return new
 
+        def decorate(function: Callable[..., Any]) -> StartableTask[..., Any]:
+            new: StartableTask[..., Any] = StartableTask(
+                function, name=name, timeout=timeout, quick=quick, run=run, tags=tags
+            )
+            self._register(new)
+            return new
 
-class _Configured(TaskDecorator):
-    """``@task(timeout=3)``: the decorator with its options, waiting for the function."""
-
-    def __init__(self, register: Callable[[Task], object], options: dict[str, Any]) -> None:
-        super().__init__(register)
-        inspect.signature(Task).bind(None, **options)  # A misspelt option is said on its own line.
-        self._options = options
-
-    def __call__(self, function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
-        return super().__call__(function, **{**self._options, **options})
+        return decorate if function is None else decorate(function)
 
 
 task = TaskDecorator()

@@ -11,7 +11,9 @@ import asyncio
 import queue
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar, cast
+
+T = TypeVar("T")
 
 Work = tuple[Callable[[], Any], Callable[[Any, BaseException | None], None]]
 
@@ -31,7 +33,7 @@ class Threads:
         self._made = 0
         self._closed = False
 
-    async def call(self, function: Callable[[], Any]) -> Any:
+    async def call(self, function: Callable[[], T]) -> T:
         """Run a function in a thread and wait for its end.
 
         Canceling the waiter does not stop the thread: nothing can. The runner therefore never
@@ -55,7 +57,7 @@ class Threads:
                 return
 
         self._submit((function, deliver))
-        return await future
+        return cast(T, await future)
 
     def _submit(self, work: Work) -> None:
         with self._lock:

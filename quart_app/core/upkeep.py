@@ -90,8 +90,7 @@ class Upkeep:
                 pass
             nudge.clear()
             try:
-                while await work() >= BATCH:
-                    await asyncio.sleep(0)
+                await _all_of(work)
             except Exception:
                 logger.exception("upkeep failed and will be tried again")
 
@@ -145,7 +144,7 @@ class Upkeep:
         before: int | None = None
         while True:
             query = Query(statuses=frozenset({status}), before=before, limit=100)
-            page = await self._store.list(query)
+            page = await self._store.page(query)
             for job in page.jobs:
                 yield job
             if page.next is None:
@@ -155,3 +154,11 @@ class Upkeep:
     def _lane(self, job: Job) -> Lane:
         task = self._catalog.get(job.task)
         return "loop" if task is None else task.run
+
+
+async def _all_of(work: Callable[[], Awaitable[int]]) -> None:
+    """Do the work until there is less of it than one batch, and let others run in between."""
+    while True:
+        if await work() < BATCH:
+            return
+        await asyncio.sleep(0)

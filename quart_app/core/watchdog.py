@@ -29,8 +29,8 @@ KEPT = 10
 class Blocked(msgspec.Struct, frozen=True):
     """One time that the loop stood still.
 
-    ``seconds`` is how long, ``where`` the innermost line of the user's code, ``stack`` the innermost
-    lines in all; ``job`` and ``where`` are None where it was no job, or not seen in time.
+    ``seconds`` is how long, ``where`` the line that the loop stood on, ``stack`` the lines that led
+    there, innermost first; ``job`` is None where it was no job.
     """
 
     at: float

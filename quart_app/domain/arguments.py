@@ -85,7 +85,8 @@ def schema_custom(kind: type[Any]) -> dict[str, Any]:
     """msgspec's hook for the JSON Schema of types that it does not know."""
     schema: dict[str, Any] = kind.model_json_schema()
     definitions = schema.pop("$defs", {})
-    return _inlined(schema, definitions)
+    inlined: dict[str, Any] = _inlined(schema, definitions)
+    return inlined
 
 
 def _inlined(schema: Any, definitions: dict[str, Any], depth: int = 8) -> Any:
@@ -192,10 +193,11 @@ class Arguments:
         if not self.parameters:
             return {}
         try:
-            return msgspec.structs.asdict(self._decoder.decode(payload))
+            values: dict[str, Any] = msgspec.structs.asdict(self._decoder.decode(payload))
         except (msgspec.ValidationError, ValueError, TypeError) as error:
             detail = f"The arguments no longer fit {self.name!r}: {error}"
             raise InvalidArguments(detail, self._errors(payload)) from None
+        return values
 
     def schema(self) -> dict[str, Any]:
         """The JSON Schema (2020-12) of the arguments."""

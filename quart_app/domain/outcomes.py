@@ -1,7 +1,7 @@
 """How an attempt ended, and which one row of the status table that means: decided here, once.
 
-`Ended` says what was seen of the function, `decide` what follows from it. Nothing may live here that
-writes, and nobody else may decide: a cancel flag of ours counts, never the function's own word.
+`Ended` says what was seen of the function, `decide` what follows from it. Nothing may live here
+that writes, and nobody else may decide: our own cancel flag counts, never the function's word.
 """
 
 from __future__ import annotations

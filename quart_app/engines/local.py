@@ -57,11 +57,9 @@ class LocalEngine:
         self._tasks: dict[str, asyncio.Task[None]] = {}  # asyncio itself keeps tasks weakly
         self._waiting: dict[str, _Room] = {}
         self._run: Run | None = None
-        self._quiet: asyncio.Event | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._quiet = asyncio.Event()
 
     async def work(self, run: Run) -> None:
-        self._loop = asyncio.get_running_loop()
         self._run = run
         for room in self._rooms.values():
             self._fill(room)
@@ -74,15 +72,14 @@ class LocalEngine:
             room.waiting[job_id] = None
             self._waiting[job_id] = room
         else:
-            self._start(job_id, room)
+            self._start(self._run, job_id, room)
 
-    def _start(self, job_id: str, room: _Room) -> None:
-        assert self._run is not None and self._loop is not None
+    def _start(self, run: Run, job_id: str, room: _Room) -> None:
         room.running += 1
         # Never the request's context: its headers and body would live as long as the job. The
         # callback gets the same one, or `add_done_callback` would copy the current context.
         context = self._context.copy()
-        task: asyncio.Task[None] = self._loop.create_task(self._run(job_id), context=context)
+        task = asyncio.create_task(run(job_id), context=context)
         self._tasks[job_id] = task
         task.add_done_callback(functools.partial(self._done, job_id, room), context=context)
 
@@ -91,17 +88,18 @@ class LocalEngine:
         del self._tasks[job_id]
         room.running -= 1
         self._fill(room)
-        if self._quiet is not None:
-            self._tell_quiet()
+        if not self._tasks and not self._waiting:
+            self._quiet.set()
         # An error here is the store's or ours, never the function's; upkeep finds the job.
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("a job could not be run to its end: %r", error, exc_info=error)
 
     def _fill(self, room: _Room) -> None:
-        while self._run is not None and room.waiting and room.running < room.limit:
+        run = self._run
+        while run is not None and room.waiting and room.running < room.limit:
             job_id, _ = room.waiting.popitem(last=False)
             del self._waiting[job_id]
-            self._start(job_id, room)
+            self._start(run, job_id, room)
 
     async def forget(self, job_id: str) -> None:
         room = self._waiting.pop(job_id, None)
@@ -112,18 +110,9 @@ class LocalEngine:
         return job_id in self._tasks or job_id in self._waiting
 
     async def idle(self) -> None:
-        if self._quiet is None:
-            self._quiet = asyncio.Event()
-        self._tell_quiet()
         while self._tasks or self._waiting:
-            await self._quiet.wait()
-
-    def _tell_quiet(self) -> None:
-        assert self._quiet is not None
-        if self._tasks or self._waiting:
             self._quiet.clear()
-        else:
-            self._quiet.set()
+            await self._quiet.wait()
 
     async def close(self) -> list[str]:
         self._run = None
@@ -131,6 +120,6 @@ class LocalEngine:
         self._waiting.clear()
         for room in self._rooms.values():
             room.waiting.clear()
-        if self._quiet is not None:
-            self._tell_quiet()
+        if not self._tasks:
+            self._quiet.set()
         return waiting

@@ -216,9 +216,13 @@ def read_query(request: Request) -> Query:
     values = request.args
     for name in values:
         if name not in FILTERS:
-            raise BadInput(f"There is no filter {name[:50]!r}; the filters are {', '.join(FILTERS)}")
+            raise BadInput(
+                f"There is no filter {name[:50]!r}; the filters are {', '.join(FILTERS)}"
+            )
     return Query(
-        statuses=_statuses([part for value in values.getlist("status") for part in value.split(",")]),
+        statuses=_statuses(
+            [part for value in values.getlist("status") for part in value.split(",")]
+        ),
         task=values.get("task"),
         tag=values.get("tag"),
         text=values.get("q"),

@@ -147,7 +147,7 @@ class JobRoutes:
 
     async def list_jobs(self) -> Response:
         """List jobs, newest first."""
-        page = await self._service.list(read_query(request))
+        page = await self._service.page(read_query(request))
         base = self._base()
         following = None
         if page.next is not None:
@@ -219,7 +219,11 @@ def _cancel_what(value: Any) -> tuple[str | list[str] | dict[str, Any], bool]:
         raise InvalidRequest(expected)
     named = [name for name in ("id", "ids", "match") if name in value]
     dry_run = value.get("dry_run", False)
-    if len(named) != 1 or not isinstance(dry_run, bool) or ("dry_run" in value and "match" not in value):
+    if (
+        len(named) != 1
+        or not isinstance(dry_run, bool)
+        or ("dry_run" in value and "match" not in value)
+    ):
         raise InvalidRequest(f'{expected}; "dry_run" goes with "match" and is true or false')
     what = value[named[0]]
     if named[0] == "id" and isinstance(what, str):

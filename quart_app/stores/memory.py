@@ -75,7 +75,9 @@ class MemoryStore:
     async def add(self, jobs: Sequence[Job], max_waiting: int) -> list[tuple[Job, bool]]:
         self._require_open()
         waiting = self._counts["queued"] + self._counts["scheduled"]
-        known = [None if job.key is None else self._known(job) for job in jobs]
+        known = [
+            None if job.key is None else self._known(job.task, job.key, job.args) for job in jobs
+        ]
         new = known.count(None)
         if 0 < new < len(jobs):
             message = "The key started only some of these jobs: use a new key for a new request"
@@ -88,16 +90,15 @@ class MemoryStore:
             for job, other in zip(jobs, known, strict=True)
         ]
 
-    def _known(self, job: Job) -> Job | None:
-        """The job that holds this one's key."""
-        assert job.key is not None
-        other_id = self._keys.get((job.task, job.key))
+    def _known(self, task: str, key: str, args: bytes) -> Job | None:
+        """The job that holds this key."""
+        other_id = self._keys.get((task, key))
         if other_id is None:
             return None
         other = self._jobs[other_id]
-        if other.args != job.args:
+        if other.args != args:
             message = (
-                f"The key {job.key!r} started job {other.id} with other arguments: "
+                f"The key {key!r} started job {other.id} with other arguments: "
                 "use a new key for a new request"
             )
             raise KeyReused(message)
@@ -122,7 +123,7 @@ class MemoryStore:
         self._require_open()
         return self._jobs.get(job_id)
 
-    async def list(self, query: Query) -> Page:
+    async def page(self, query: Query) -> Page:
         self._require_open()
         orders = self._orders
         place = len(orders) if query.before is None else bisect_left(orders, query.before)

@@ -1,0 +1,64 @@
+"""Fixtures for every test: nothing may be left behind, and time may be virtual."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping
+
+import pytest
+from blockbuster import blockbuster_ctx
+
+from quart_app.testing import VirtualTimeLoop
+
+LoopFactory = Callable[[], asyncio.AbstractEventLoop]
+
+
+@pytest.hookimpl
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> Mapping[str, LoopFactory]:
+    """``@pytest.mark.virtual``: the test's clock jumps when nobody can go on."""
+    if item.get_closest_marker("virtual") is not None:
+        return {"virtual": VirtualTimeLoop}
+    return {"real": asyncio.new_event_loop}
+
+
+@pytest.fixture(autouse=True)
+def _settings_of_the_shell(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test depends on what the developer's shell has set."""
+    for name in list(os.environ):
+        if name.startswith("QUART_APP_"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test that leaves a thread behind."""
+    before = set(threading.enumerate())
+    yield
+    gc.collect()
+    left = [thread for thread in threading.enumerate() if thread not in before]
+    for thread in left:
+        thread.join(timeout=5)
+    stuck = [thread.name for thread in left if thread.is_alive()]
+    assert not stuck, f"left behind: {stuck}"
+
+
+@pytest.fixture(autouse=True)
+def _quiet_log(caplog: pytest.LogCaptureFixture) -> None:
+    """Keep the log of our own loggers for `caplog`."""
+    caplog.set_level(logging.INFO, "quart_app")
+
+
+@pytest.fixture(autouse=True)
+def _nothing_blocks_the_loop(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail where our code, on the loop, calls something that blocks."""
+    if request.node.get_closest_marker("blocking") is not None:
+        yield
+        return
+    with blockbuster_ctx("quart_app"):
+        yield
