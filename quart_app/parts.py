@@ -82,8 +82,8 @@ class Parts:
 
     async def open(self) -> None:
         """Begin to take and to run jobs."""
-        self.hub.subscribe(self.durations.on_event)
-        self.hub.subscribe(self.upkeep.on_event)
+        self.hub.subscribe(self.durations.on_event, endings_only=True)
+        self.hub.subscribe(self.upkeep.on_event, endings_only=True)
         await self.store.open()
         await self.engine.work(self.runner.run)
         self.upkeep.start()

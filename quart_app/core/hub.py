@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable
 
 from quart_app.domain.jobs import Job, JobEvent
+from quart_app.domain.status import TERMINAL
 
 Subscriber = Callable[[JobEvent], None]
 
@@ -62,6 +63,7 @@ class Hub:
 
     def __init__(self, max_watchers: int = 10_000) -> None:
         self._subscribers: list[Subscriber] = []
+        self._end_subscribers: list[Subscriber] = []
         self._watchers: dict[str, set[Watcher]] = {}
         self._count = 0
         self._max_watchers = max_watchers
@@ -77,9 +79,12 @@ class Hub:
         """How many watchers there are."""
         return self._count
 
-    def subscribe(self, subscriber: Subscriber) -> None:
-        """Call a function with every event from now on. It must not wait and must not raise."""
-        self._subscribers.append(subscriber)
+    def subscribe(self, subscriber: Subscriber, *, endings_only: bool = False) -> None:
+        """Call a function with every event from now on, or with the final one of each job.
+
+        It must not wait and must not raise.
+        """
+        (self._end_subscribers if endings_only else self._subscribers).append(subscriber)
 
     def watch(self, job_id: str) -> Watcher:
         """A watcher of one job, to be entered with ``with``."""
@@ -100,14 +105,20 @@ class Hub:
             del self._watchers[job_id]
         self._count -= 1
 
-    def publish(self, event: JobEvent) -> None:
-        """Tell everybody whom this event concerns."""
-        for subscriber in self._subscribers:
-            subscriber(event)
-        watchers = self._watchers.get(event.job.id)
+    def publish(self, kind: str, job: Job) -> None:
+        """Tell everybody whom a job's new version concerns; no event is made for nobody."""
+        over = job.status in TERMINAL
+        if self._subscribers or over:
+            event = JobEvent(job.seq, kind, job)
+            for subscriber in self._subscribers:
+                subscriber(event)
+            if over:
+                for subscriber in self._end_subscribers:
+                    subscriber(event)
+        watchers = self._watchers.get(job.id)
         if watchers:
             for watcher in watchers:
-                watcher.tell(event.job)
+                watcher.tell(job)
 
     def close(self) -> None:
         """Let everybody go who waits for an event; shutdown begins with this."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from quart_app.core.hub import Hub
 from quart_app.core.ports import Store
-from quart_app.domain.jobs import Change, Failure, Job, JobEvent, Note, Progress
+from quart_app.domain.jobs import Change, Failure, Job, Note, Progress
 from quart_app.domain.status import Move, Reason
 
 Clock = Callable[[], float]
@@ -41,7 +41,7 @@ class Ledger:
         added = await self._store.add(jobs, self._max_waiting)
         for job, new in added:
             if new:
-                self._hub.publish(JobEvent(job.seq, "open", job))
+                self._hub.publish("open", job)
         return added
 
     async def move(
@@ -67,7 +67,7 @@ class Ledger:
         )
         job = await self._store.move(job_id, change)
         if job is not None:
-            self._hub.publish(JobEvent(job.seq, move.label, job))
+            self._hub.publish(move.label, job)
         return job
 
     async def note(
@@ -89,5 +89,5 @@ class Ledger:
         )
         job = await self._store.note(job_id, note)
         if job is not None:
-            self._hub.publish(JobEvent(job.seq, "note", job))
+            self._hub.publish("note", job)
         return job

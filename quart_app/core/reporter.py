@@ -26,22 +26,25 @@ class Reporter:
         job: the claimed job.
     """
 
-    __slots__ = ("_closed", "_job", "_last", "_ledger", "_loop", "_newest", "_notes", "_timer")
+    # On the class, since most jobs report nothing and every one has a reporter.
+    _newest: Progress | None = None
+    _notes: set[asyncio.Task[Job | None]] | None = None
+    _timer: asyncio.TimerHandle | None = None
+    _last = -INTERVAL
+    _closed = False
+    used = False
+    """Whether `close` has anything to wait for."""
 
     def __init__(self, ledger: Ledger, job: Job) -> None:
         self._ledger = ledger
         self._job = job
         self._loop = asyncio.get_running_loop()
-        self._newest: Progress | None = None
-        self._notes: set[asyncio.Task[Job | None]] | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._last = -INTERVAL
-        self._closed = False
 
     def report(self, progress: Progress) -> None:
         """Take progress, from any thread."""
         waiting = self._newest is not None
         self._newest = progress
+        self.used = True
         if not waiting:
             try:
                 self._loop.call_soon_threadsafe(self._schedule)
@@ -51,6 +54,7 @@ class Reporter:
     def overdue(self) -> None:
         """Say that the function goes on past the grace."""
         job = self._job
+        self.used = True
         logger.warning("job %s of task %s does not stop: unresponsive", job.id, job.task)
         self._start(unresponsive=True)
 

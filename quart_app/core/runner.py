@@ -64,7 +64,8 @@ class Runner:
         if task.timeout is not None:
             handle.after(task.timeout, lambda: handle.ask("timeout"))
         ended = await self._invoker.call(task, job, handle, reporter.report, reporter.overdue)
-        await reporter.close()
+        if reporter.used:
+            await reporter.close()
         return decide(ended, handle.stop, job, task.timeout)
 
     async def _settle(self, job: Job, outcome: Outcome) -> None:

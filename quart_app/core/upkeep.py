@@ -68,12 +68,11 @@ class Upkeep:
         self._loops.clear()
 
     def on_event(self, event: JobEvent) -> None:
-        """A subscriber of the hub: many endings at once are pruned before the second is over."""
-        if event.job.over:
-            self._ended += 1
-            if self._ended >= BATCH:
-                self._ended = 0
-                self._nudge.set()
+        """A subscriber of the endings: many at once are pruned before the second is over."""
+        self._ended += 1
+        if self._ended >= BATCH:
+            self._ended = 0
+            self._nudge.set()
 
     async def _forever(
         self,

@@ -178,6 +178,8 @@ class Arguments:
 
     def write(self, values: dict[str, Any]) -> bytes:
         """Python values as checked JSON (see `check`)."""
+        if not values and not self.parameters:
+            return b"{}"
         try:
             payload = ENCODER.encode(values)
         except (TypeError, ValueError, RecursionError) as error:

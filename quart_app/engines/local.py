@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import functools
 import logging
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -76,23 +75,23 @@ class LocalEngine:
 
     def _start(self, run: Run, job_id: str, room: _Room) -> None:
         room.running += 1
-        # Never the request's context: its headers and body would live as long as the job. The
-        # callback gets the same one, or `add_done_callback` would copy the current context.
-        context = self._context.copy()
-        task = asyncio.create_task(run(job_id), context=context)
-        self._tasks[job_id] = task
-        task.add_done_callback(functools.partial(self._done, job_id, room), context=context)
+        # Never the request's context: its headers and body would live as long as the job.
+        self._tasks[job_id] = asyncio.create_task(
+            self._deliver(run, job_id, room), context=self._context.copy()
+        )
 
-    def _done(self, job_id: str, room: _Room, task: asyncio.Task[None]) -> None:
-        """Make room. A callback and not a ``finally``: one canceled at birth never runs that."""
-        del self._tasks[job_id]
-        room.running -= 1
-        self._fill(room)
-        if not self._tasks and not self._waiting:
-            self._quiet.set()
-        # An error here is the store's or ours, never the function's; upkeep finds the job.
-        if not task.cancelled() and (error := task.exception()) is not None:
-            logger.error("a job could not be run to its end: %r", error, exc_info=error)
+    async def _deliver(self, run: Run, job_id: str, room: _Room) -> None:
+        try:
+            await run(job_id)
+        except Exception:
+            # The store's error or ours, never the function's; upkeep finds the job.
+            logger.exception("job %s could not be run to its end", job_id)
+        finally:
+            del self._tasks[job_id]
+            room.running -= 1
+            self._fill(room)
+            if not self._tasks and not self._waiting:
+                self._quiet.set()
 
     def _fill(self, room: _Room) -> None:
         run = self._run
