@@ -13,7 +13,6 @@ from collections.abc import Iterable
 from types import ModuleType
 from typing import Any
 
-from hypercorn.middleware import ProxyFixMiddleware
 from quart import Blueprint, Quart, Response
 from werkzeug.exceptions import HTTPException
 
@@ -69,6 +68,7 @@ class Jobs:
         self.defaults: dict[str, Any] = {}
         self.parts: Parts | None = None
         self._app: Quart | None = None
+        self._edge: Edge | None = None
         self._opening = asyncio.Lock()
         self._closed = False
         self._site = Site(url_prefix.rstrip("/"), self.ready)
@@ -98,7 +98,8 @@ class Jobs:
         app.register_blueprint(self._blueprint(home), url_prefix=prefix or None)
         app.before_serving(self.open)
         inner: Any = app.asgi_app
-        app.asgi_app = Edge(inner, self._site, self.close)  # type: ignore[method-assign,assignment]
+        self._edge = Edge(inner, self._site, self.close)
+        app.asgi_app = self._edge  # type: ignore[method-assign,assignment]
 
     def _blueprint(self, home: bool) -> Blueprint:
         blueprint = Blueprint("jobs", "quart_app.http")
@@ -130,21 +131,27 @@ class Jobs:
         Raises:
             InvalidSetting, InvalidTask: the start is refused, and why.
         """
-        settings = self.settings()
+        settings, default = self.prepare()
         if (config := hosting.find_config()) is not None:
             volatile = settings.store == "memory"
             hosting.check(config, volatile=volatile, drain=settings.drain, grace=settings.grace)
-        default = self._load(settings)
         parts = self.parts = Parts(settings, self.catalog)
         await parts.open()
         self._site.limits = _limits(settings, default, parts)
         self._site.open = parts.service
         self._closed = False
+        if settings.trusted_proxies and self._edge is not None:
+            self._edge.trust_proxies(settings.trusted_proxies)
         self._notice.start()
         return parts
 
-    def _load(self, settings: Settings) -> str | None:
-        """Fill the catalog; returns the name of the default task."""
+    def prepare(self) -> tuple[Settings, str | None]:
+        """Read the settings and fill the catalog; the name of the default task comes along.
+
+        Raises:
+            InvalidSetting, InvalidTask: the start would be refused, and why.
+        """
+        settings = self.settings()
         for name in settings.tasks:
             self.catalog.add_module(_import(name, settings.sources["tasks"]))
         if TUTORIAL_TASK not in self.catalog and self.defaults and settings.default_task is None:
@@ -156,8 +163,8 @@ class Jobs:
             source = settings.sources["default_task"]
             raise InvalidSetting("QUART_APP_DEFAULT_TASK", default, expected, source)
         if default is None and TUTORIAL_TASK in self.catalog:
-            return TUTORIAL_TASK
-        return default
+            default = TUTORIAL_TASK
+        return settings, default
 
     async def ready(self) -> Service:
         """The running service; opens it where no server has sent a start-up (as in many tests)."""
@@ -217,9 +224,6 @@ def create_app(tasks: Iterable[Task | ModuleType] = (), **config: Any) -> Quart:
     jobs.init_app(app, home=True)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, _crash)
-    proxies = int(app.config.get("QUART_APP_TRUSTED_PROXIES") or 0)
-    if proxies:
-        app.asgi_app = ProxyFixMiddleware(app.asgi_app, "legacy", proxies)  # type: ignore
     return app
 
 

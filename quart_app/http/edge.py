@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
+from hypercorn.middleware import ProxyFixMiddleware
+
 from quart_app.http.problems import CONTENT_TYPE, problem_body
 from quart_app.http.site import Site
 
@@ -32,6 +34,12 @@ class Edge:
         self._app = app
         self._site = site
         self._close = close
+
+    def trust_proxies(self, hops: int) -> None:
+        """Believe the X-Forwarded headers that the nearest so many proxies have set."""
+        inner: Any = self._app
+        outer: Any = ProxyFixMiddleware(inner, "legacy", hops)
+        self._app = outer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
