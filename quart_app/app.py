@@ -69,6 +69,8 @@ class Jobs:
         self.parts: Parts | None = None
         self._app: Quart | None = None
         self._edge: Edge | None = None
+        self._host: hosting.Host | None = None
+        self._deadline = hosting.Deadline()
         self._opening = asyncio.Lock()
         self._closed = False
         self._site = Site(url_prefix.rstrip("/"), self.ready)
@@ -132,8 +134,9 @@ class Jobs:
             InvalidSetting, InvalidTask: the start is refused, and why.
         """
         settings, default = self.prepare()
-        if (config := hosting.find_config()) is not None:
-            volatile = settings.store == "memory"
+        self._host = hosting.find_host()
+        if self._host is not None:
+            volatile, config = settings.store == "memory", self._host.config
             hosting.check(config, volatile=volatile, drain=settings.drain, grace=settings.grace)
         parts = self.parts = Parts(settings, self.catalog)
         await parts.open()
@@ -198,12 +201,21 @@ class Jobs:
             await self.parts.close()
             self._notice.stop()
             self._closed = True
+            self._deadline.cancel()
+            if self.parts.drain.left and self._host is not None and self._host.is_command:
+                # Hypercorn would wait for what did not stop: its process is at its end, so leave.
+                self._deadline.within(hosting.LEAVE, status=0)
 
     def _on_signal(self) -> None:
         """Beside a plain ``hypercorn``: the first signal begins, the second hurries."""
-        if self.parts is not None:
-            again = self.parts.service.draining
-            self.parts.loop.call_soon_threadsafe(self.hurry if again else self.begin_close)
+        parts, host = self.parts, self._host
+        if parts is None:
+            return
+        again = parts.service.draining
+        if host is not None and host.is_command:
+            drain = 0.0 if again else parts.settings.drain
+            self._deadline.within(host.config.graceful_timeout + drain + parts.settings.grace + 1)
+        parts.loop.call_soon_threadsafe(self.hurry if again else self.begin_close)
 
 
 def create_app(tasks: Iterable[Task | ModuleType] = (), **config: Any) -> Quart:

@@ -1,40 +1,59 @@
 """The server around us: what Hypercorn is set to, what of it is refused, and its shutdown.
 
-Only knowledge of the ``hypercorn`` command may live here; our own launcher is `quart_app.serve`.
+Only knowledge of the server and of the end of its process may live here; our own launcher is
+`quart_app.serve`.
 """
 
 from __future__ import annotations
 
 import logging
 import multiprocessing
+import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from types import FrameType
+from typing import NamedTuple
 
 from hypercorn.asyncio.lifespan import Lifespan
+from hypercorn.asyncio.run import asyncio_worker as worker
 from hypercorn.config import Config
 
 from quart_app.domain.errors import InvalidSetting
 
 logger = logging.getLogger("quart_app")
 
+LEAVE = 0.8
+"""Seconds that connections have to end after the jobs have, and then the interpreter itself."""
+FORCED = 1
+"""The exit status of a process whose loop was still blocked at the deadline."""
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-def find_config() -> Config | None:
-    """The configuration of the Hypercorn that is starting us, or None under another server.
+class Host(NamedTuple):
+    """The Hypercorn that is starting us: its settings, and whether it is the command."""
 
-    Hypercorn does not pass it on; its lifespan, which called us, has it.
+    config: Config
+    is_command: bool
+
+
+def find_host() -> Host | None:
+    """The Hypercorn that is starting us, or None under another server.
+
+    Hypercorn does not pass its settings on; its lifespan, which called us, has them.
     """
     frame: FrameType | None = sys._getframe()
+    config: Config | None = None
+    is_command = False
     while frame is not None:
         caller = frame.f_locals.get("self")
         if isinstance(caller, Lifespan):
-            return caller.config
+            config = caller.config
+        is_command = is_command or frame.f_code is worker.__code__
         frame = frame.f_back
-    return None
+    return None if config is None else Host(config, is_command)
 
 
 def has_master() -> bool:
@@ -72,6 +91,51 @@ def check(config: Config, *, volatile: bool, drain: float, grace: float) -> None
         )
     if config.read_timeout is not None:
         logger.warning("read_timeout=%s cuts healthy streams; leave it unset", config.read_timeout)
+
+
+class Deadline:
+    """Ends the process at a moment, from a thread, whatever the event loop is doing.
+
+    Args:
+        leave: what ends it; takes the exit status.
+    """
+
+    def __init__(self, leave: Callable[[int], None] = os._exit) -> None:
+        self._leave = leave
+        self._at = float("inf")
+        self._status = FORCED
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+
+    def within(self, seconds: float, status: int = FORCED) -> None:
+        """Leave so many seconds from now, or earlier if that was said before."""
+        with self._changed:
+            self._at = min(self._at, time.monotonic() + seconds)
+            self._status = status
+            self._changed.notify()
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._wait, name="deadline", daemon=True)
+                self._thread.start()
+
+    def cancel(self) -> None:
+        """All has ended in time: do not leave."""
+        with self._changed:
+            self._at = float("inf")
+            self._changed.notify()
+
+    def _wait(self) -> None:
+        with self._changed:
+            while (left := self._at - time.monotonic()) > 0:
+                if left == float("inf"):
+                    self._thread = None
+                    return
+                self._changed.wait(left)
+        if self._status == FORCED:
+            sys.stderr.write("quart-app: the event loop did not come to an end in time: leaving\n")
+        logging.shutdown()
+        sys.stderr.flush()
+        sys.stdout.flush()
+        self._leave(self._status)
 
 
 class SignalNotice:

@@ -9,12 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import signal
 import socket
-import sys
 import threading
-import time
 from collections.abc import Callable
 from types import FrameType
 
@@ -23,50 +20,9 @@ from hypercorn.config import Config
 from quart import Quart
 
 from quart_app.app import Jobs, get_jobs
-from quart_app.hosting import SIGNALS
+from quart_app.hosting import LEAVE, SIGNALS, Deadline
 
 logger = logging.getLogger("quart_app")
-
-LEAVE = 0.8
-"""Seconds that connections have to end after the jobs have, and then the interpreter itself."""
-FORCED = 1
-"""The exit status of a process whose loop was still blocked at the deadline."""
-
-
-class Deadline:
-    """Ends the process at a moment, from a thread, whatever the event loop is doing.
-
-    Args:
-        leave: what ends it; takes the exit status.
-    """
-
-    def __init__(self, leave: Callable[[int], None] = os._exit) -> None:
-        self._leave = leave
-        self._at = float("inf")
-        self._status = FORCED
-        self._changed = threading.Condition()
-        self._thread: threading.Thread | None = None
-
-    def within(self, seconds: float, status: int = FORCED) -> None:
-        """Leave so many seconds from now, or earlier if that was said before."""
-        with self._changed:
-            self._at = min(self._at, time.monotonic() + seconds)
-            self._status = status
-            self._changed.notify()
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._wait, name="deadline", daemon=True)
-                self._thread.start()
-
-    def _wait(self) -> None:
-        with self._changed:
-            while (left := self._at - time.monotonic()) > 0:
-                self._changed.wait(left)
-        if self._status == FORCED:
-            sys.stderr.write("quart-app: the event loop did not come to an end in time: leaving\n")
-        logging.shutdown()
-        sys.stderr.flush()
-        sys.stdout.flush()
-        self._leave(self._status)
 
 
 class Signals:
@@ -115,6 +71,9 @@ class Launcher:
         self._app = app
         self._jobs: Jobs = get_jobs(app)
         self._config = config
+        self._settings = settings = self._jobs.settings()
+        # Ours is the order of the shutdown; Hypercorn's own limit must not end it.
+        config.shutdown_timeout = settings.drain + settings.grace + 2
         self._deadline = deadline
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop = asyncio.Event()
@@ -144,7 +103,7 @@ class Launcher:
 
     def heard(self, count: int) -> None:
         """A signal has come: the first begins the shutdown, the second skips the drain."""
-        settings = self._jobs.settings()
+        settings = self._settings
         drain = settings.drain if count == 1 else 0.0
         self._deadline.within(drain + settings.grace + 1.0)
         if self._loop is not None:

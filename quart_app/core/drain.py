@@ -30,6 +30,8 @@ class Drain:
         self._grace = grace
         self._hurry = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self.left = 0
+        """How many jobs did not stop."""
 
     def begin(self) -> None:
         """Refuse new jobs and let go of everybody who waits for an event. At once, and harmless
@@ -50,6 +52,8 @@ class Drain:
 
     async def _finish(self) -> None:
         service = self._service
+        running = len(service.registry)
+        logger.info("shutdown: %d running jobs have %g s to end", running, self._drain)
         if not service.store.volatile:  # What waits is safe where it is.
             await service.engine.close()
         await self._quiet(self._drain)
@@ -86,6 +90,7 @@ class Drain:
         service = self._service
         error = Failure("Shutdown", "it did not stop within the grace time of the shutdown")
         async for job in service.matching(Query(statuses=UNFINISHED - WAITING)):
+            self.left += 1
             logger.warning("job %s of task %s did not stop in time: left behind", job.id, job.task)
             await service.ledger.move(
                 job.id, Move.FAIL, attempt=job.attempt, reason="shutdown", error=error

@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import functools
 import time
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
-from msgspec import UNSET, Raw, UnsetType
+from msgspec import UNSET, Meta, Raw, UnsetType
 
 from quart_app.core.service import Service
 from quart_app.domain.jobs import Failure, Job
 from quart_app.domain.status import Reason, Status
+
+
+Moment = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
+Link = Annotated[str, Meta(extra_json_schema={"format": "uri"})]
 
 
 class JobDocument(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,24 +28,24 @@ class JobDocument(msgspec.Struct, frozen=True, kw_only=True):
     task: str
     status: Status
     reason: Reason | None
-    args: Raw
+    args: Annotated[Raw, Meta(extra_json_schema={"type": "object"})]
     tags: tuple[str, ...]
     attempt: int
     max_attempts: int
-    created: str
-    run_at: str | None
-    started: str | None
-    finished: str | None
-    updated: str
-    progress: float | None
+    created: Moment
+    run_at: Moment | None
+    started: Moment | None
+    finished: Moment | None
+    updated: Moment
+    progress: Annotated[float, Meta(ge=0, le=100)] | None
     message: str | None
-    eta: str | None
+    eta: Moment | None
     position: int | None
-    cancel_requested: str | None
+    cancel_requested: Moment | None
     unresponsive: bool | UnsetType = UNSET
     retry_of: str | None
     parent: str | None
-    url: str
+    url: Link
     result: Raw | UnsetType = UNSET
     error: Failure | UnsetType = UNSET
 
@@ -56,8 +60,8 @@ class TaskDocument(msgspec.Struct, frozen=True, kw_only=True):
     policy: dict[str, Any]
     tags: tuple[str, ...]
     durations: dict[str, Any]
-    url: str
-    start: str
+    url: Link
+    start: Link
 
 
 @functools.lru_cache(maxsize=1024)

@@ -31,13 +31,13 @@ class Edge:
     """
 
     def __init__(self, app: ASGI, site: Site, close: Callable[[], Awaitable[None]]) -> None:
-        self._app = app
+        self._inner = self._app = app
         self._site = site
         self._close = close
 
     def trust_proxies(self, hops: int) -> None:
         """Believe the X-Forwarded headers that the nearest so many proxies have set."""
-        inner: Any = self._app
+        inner: Any = self._inner
         outer: Any = ProxyFixMiddleware(inner, "legacy", hops)
         self._app = outer
 
@@ -79,6 +79,7 @@ async def _refuse(send: Send) -> None:
     headers = [
         (b"content-type", CONTENT_TYPE.encode()),
         (b"content-length", str(len(body)).encode()),
+        (b"cache-control", b"no-store"),
         (b"connection", b"close"),
     ]
     await send({"type": "http.response.start", "status": 400, "headers": headers})

@@ -5,32 +5,34 @@ Only descriptions may live here, keyed by the name of the route's function.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from quart_app.core.service import Canceled
 from quart_app.domain.status import STATUSES
-from quart_app.http.documents import JobDocument, TaskDocument
+from quart_app.http.documents import JobDocument, Link, TaskDocument
 
 Schema = dict[str, Any]
 Answer = tuple[Schema | None, str, dict[str, Schema]]
 
 
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
-    """An error (RFC 9457). ``type`` says which; ``detail`` says what to do next."""
+    """An error (RFC 9457). ``type`` says which; ``detail`` says what to do next. Of arguments that do
+    not fit, ``errors`` names each by its place."""
 
     type: str
     title: str
     status: int
     detail: str | None = None
+    errors: list[dict[str, str]] = []
 
 
 class JobList(msgspec.Struct, frozen=True):
     """A page of jobs; ``next`` is the URL of the following page."""
 
     jobs: list[JobDocument]
-    next: str | None
+    next: Link | None
 
 
 class TaskList(msgspec.Struct, frozen=True):
@@ -42,9 +44,9 @@ class TaskList(msgspec.Struct, frozen=True):
 class Started(msgspec.Struct, frozen=True):
     """The tutorial's answer."""
 
-    status: str
+    status: Literal["Task started"]
     id: str
-    url: str
+    url: Link
 
 
 COMPONENTS: tuple[Any, ...] = (JobDocument, JobList, TaskList, Started, Canceled, Problem)
@@ -59,7 +61,6 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     parameters: tuple[Schema, ...] = ()
     body: Schema | None = None
     body_required: bool = False
-    content_type: str = "application/json"
 
 
 def ref(model: type) -> Schema:
@@ -83,8 +84,12 @@ URL: Schema = {"type": "string", "format": "uri"}
 SECONDS: Schema = {"type": "integer", "minimum": 0}
 STATUS: Schema = {"enum": list(STATUSES)}
 OBJECT: Schema = {"type": "object"}
-LOCATED = {"Location": URL, "Operation-Location": URL, "Retry-After": SECONDS}
+LATER = {"Retry-After": SECONDS}
+LOCATED = {"Location": URL, "Operation-Location": URL, **LATER}
+APPLIED = {"Preference-Applied": TEXT}
+STARTED = {**APPLIED, "Idempotency-Replayed": {"enum": ["true"]}}
 WAIT = header("Prefer", "wait=N: answer when the job is over, after N seconds at the latest")
+PREFER = header("Prefer", "wait=N as in RFC 7240, or respond-async: do not wait at all")
 KEY: Schema = {
     **header("Idempotency-Key", "A repeated request with the same key starts nothing new"),
     "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!#-~]+$"},
@@ -102,7 +107,9 @@ BODY = {
 }
 STARTING = {**BAD, **OTHER, **MISSING, **BODY, **DOWN}
 JOB: Answer = (ref(JobDocument), "The job", {})
+ENDED: Answer = (ref(JobDocument), "It ended while the request waited, or before", STARTED)
 ACCEPTED: Answer = (ref(JobDocument), "Accepted; it goes on in the background", LOCATED)
+STARTS: dict[int, Answer] = {200: ENDED, 202: (*ACCEPTED[:2], {**LOCATED, **STARTED})}
 CANCELING: Answer = (ref(JobDocument), "Canceling is under way", LOCATED)
 
 LISTING = (
@@ -152,16 +159,13 @@ OPERATIONS: dict[str, Operation] = {
     ),
     "start_default": Operation(
         group="start",
-        answers={200: JOB, 202: (None, "Accepted", LOCATED)},
+        answers=STARTS,
         problems=STARTING,
-        parameters=(WAIT, KEY),
+        parameters=(PREFER, KEY),
         body={"anyOf": [OBJECT, {"type": "array", "items": OBJECT}]},
     ),
     "start": Operation(
-        group="start",
-        answers={200: JOB, 202: ACCEPTED},
-        problems=STARTING,
-        parameters=(WAIT, KEY),
+        group="start", answers=STARTS, problems=STARTING, parameters=(PREFER, KEY)
     ),
     "cancel": Operation(
         group="cancel",
@@ -185,11 +189,17 @@ OPERATIONS: dict[str, Operation] = {
         parameters=LISTING,
     ),
     "get_job": Operation(
-        group="jobs", answers={200: JOB}, problems={**MISSING, **DOWN}, parameters=(WAIT,)
+        group="jobs",
+        answers={200: (*JOB[:2], {**LATER, **APPLIED})},
+        problems={**MISSING, **DOWN},
+        parameters=(WAIT,),
     ),
     "get_result": Operation(
         group="jobs",
-        answers={200: ({}, "Exactly what the function returned", {}), 202: ACCEPTED},
+        answers={
+            200: ({}, "Exactly what the function returned", APPLIED),
+            202: (*ACCEPTED[:2], {**LOCATED, **APPLIED}),
+        },
         problems={**MISSING, 409: "It failed or was canceled", **DOWN},
         parameters=(WAIT,),
     ),

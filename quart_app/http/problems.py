@@ -60,6 +60,7 @@ def crash(error: Exception) -> Response:
     """A fault of ours: logged in full, answered in one sentence."""
     logger.error("a request failed", exc_info=error)
     detail = "The service failed to answer; its log says why"
-    response = Response(problem_body(500, "Internal Server Error", detail), 500)
-    response.headers["Content-Type"] = CONTENT_TYPE
+    body = problem_body(500, "Internal Server Error", detail)
+    response = Response(body, 500, content_type=CONTENT_TYPE)
+    response.headers["Cache-Control"] = "no-store"
     return response

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import re
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
@@ -20,7 +21,8 @@ from quart_app.domain.jobs import Query
 from quart_app.domain.status import STATUSES, Status
 from quart_app.http.site import Limits
 
-STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"')
+STRINGS = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
+"""A string, also one that does not end: then the pattern goes over the body once all the same."""
 BRACKETS = re.compile(rb"[\[\]{}]")
 FILTERS = ("status", "task", "tag", "q", "limit", "cursor")
 
@@ -67,8 +69,8 @@ async def read_json(request: Request, limits: Limits) -> tuple[bytes, Any]:
 def strict_json(body: bytes, max_depth: int = 64) -> Any:
     """Parse JSON as RFC 8259 has it, and refuse what readers understand differently.
 
-    That is NaN and Infinity, duplicate keys, lone surrogates, NUL and deep nesting (RFC 8259, 4, 8
-    and 9 leave each to the reader).
+    That is NaN and Infinity, numbers that become infinite, duplicate keys, lone surrogates, NUL and
+    deep nesting (RFC 8259, 4, 6, 8 and 9 leave each to the reader).
 
     Raises:
         BadInput: saying which of them.
@@ -109,7 +111,16 @@ def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a number in JSON")
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant)
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"the number {text[:50]} is too large")
+    return number
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite
+)
 
 
 def _check_text(value: Any) -> None:
@@ -196,7 +207,7 @@ def refuse_other_site(request: Request, limits: Limits) -> None:
         other = site not in ("same-origin", "none")
     else:
         # Hosts are compared and not schemes: a proxy that ends TLS changes the scheme we see.
-        other = origin is not None and urlsplit(origin).netloc != request.host
+        other = origin is not None and _host_of(origin) != request.host
     if other:
         message = (
             f"A page of another site ({origin or site}) sent this; if that is wanted, name its "
@@ -205,6 +216,14 @@ def refuse_other_site(request: Request, limits: Limits) -> None:
         raise OtherSite(message)
     if "prefetch" in (headers.get("Sec-Purpose") or headers.get("Purpose") or ""):
         raise OtherSite("A browser asked for this ahead of any click; nothing was started")
+
+
+def _host_of(origin: str) -> str | None:
+    """The host of an origin, with its port if it names one; None where it is not an origin."""
+    try:
+        return urlsplit(origin).netloc or None
+    except ValueError:
+        return None
 
 
 def read_query(request: Request) -> Query:

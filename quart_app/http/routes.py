@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 
 import msgspec
 from quart import Blueprint, Response, request
+from werkzeug.exceptions import MethodNotAllowed
 
 from quart_app.core.service import Canceled, Service
 from quart_app.domain.errors import BadInput, InvalidRequest, NoSuchTask
@@ -72,10 +73,9 @@ class JobRoutes:
 
     async def tutorial_start(self) -> Response:
         """Start the default task: the tutorial's route, kept to the letter."""
-        if request.method == "HEAD" or not self._site.limits.get_start:
-            response = self._answer(405, b"")
-            response.headers["Allow"] = "POST, OPTIONS" if request.method == "GET" else "GET, POST"
-            return response
+        offered = ["GET"] if self._site.limits.get_start else []
+        if request.method not in offered:  # HEAD comes here as well, and must start nothing.
+            raise MethodNotAllowed([*offered, "OPTIONS", "POST"])
         refuse_other_site(request, self._site.limits)
         task = self._default()
         job, _ = await self._service.start(task, task.arguments.check(b"{}"))

@@ -1,0 +1,47 @@
+# make run    a virtual environment, the dependencies, the server on http://127.0.0.1:8000
+# make test   everything that the tests need, and the tests
+# make check  lint, format, types
+# make bench  the benchmarks, beside their peers
+# make lock   the exact versions anew, from the ranges
+#
+# PYTHON=python3.13 VENV=.venv-3.13 uses another interpreter.
+
+PYTHON ?= $(shell sh scripts/python.sh)
+VENV ?= .venv
+BIN := $(VENV)/bin
+WORKERS ?= 2
+PYTEST_ARGS ?=
+
+.PHONY: run test check bench lock clean
+
+run: $(VENV)/.run
+	$(BIN)/quart-app serve --bind 127.0.0.1:8000
+
+test: $(VENV)/.test
+	sh scripts/debian-packages.sh chromium
+	$(BIN)/python -m pytest -n $(WORKERS) --cov --cov-report=term --cov-fail-under=100 $(PYTEST_ARGS)
+
+check: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.test
+	sh scripts/debian-packages.sh wrk
+	$(BIN)/python -m benchmarks
+
+lock: $(VENV)/.test
+	$(BIN)/python -m pip install --quiet uv
+	for name in run test; do \
+		$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
+			--no-header requirements/$$name.in -o requirements/$$name.lock; \
+	done
+
+$(VENV)/.run: requirements/run.lock pyproject.toml
+	sh scripts/environment.sh "$(PYTHON)" "$(VENV)" run
+
+$(VENV)/.test: requirements/test.lock pyproject.toml
+	sh scripts/environment.sh "$(PYTHON)" "$(VENV)" test
+
+clean:
+	rm -rf .venv .venv-* .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*
