@@ -14,6 +14,8 @@ from quart_app.domain.jobs import JobEvent
 
 KEPT = 100
 """Newest durations of each task that are kept: enough for a 95th percentile, 1 kB."""
+FRESH = 16
+"""Endings after which the typical duration is worked out anew; the first ones count at once."""
 
 
 class Observed(msgspec.Struct, frozen=True):
@@ -35,6 +37,7 @@ class Durations:
     def __init__(self) -> None:
         self._seen: dict[str, deque[float]] = {}
         self._counts: dict[str, int] = {}
+        self._typical: dict[str, float] = {}
 
     def on_event(self, event: JobEvent) -> None:
         """Take the duration of a job that has succeeded."""
@@ -45,7 +48,9 @@ class Durations:
         if seen is None:
             seen = self._seen[job.task] = deque(maxlen=KEPT)
         seen.append(job.finished_at - job.started_at)
-        self._counts[job.task] = self._counts.get(job.task, 0) + 1
+        count = self._counts[job.task] = self._counts.get(job.task, 0) + 1
+        if count <= FRESH or count % FRESH == 0:
+            self._typical.pop(job.task, None)
 
     def observed(self, task: str) -> Observed:
         """Count, median and 95th percentile."""
@@ -57,5 +62,13 @@ class Durations:
         return Observed(self._counts[task], round(p50, 6), round(p95, 6))
 
     def typical(self, task: str) -> float | None:
-        """Seconds that a job of this task usually runs, or None while nothing was seen."""
-        return self.observed(task).p50
+        """Seconds that a job of this task usually runs, or None while nothing was seen.
+
+        Asked for with every start, so it is worked out once for so many endings.
+        """
+        typical = self._typical.get(task)
+        if typical is None:
+            typical = self.observed(task).p50
+            if typical is not None:
+                self._typical[task] = typical
+        return typical

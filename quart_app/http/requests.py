@@ -6,9 +6,13 @@ Nothing may live here that answers; what cannot be read is raised as an error of
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import json
 import math
 import re
+from collections.abc import Iterable
+from contextlib import AbstractAsyncContextManager
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
@@ -24,32 +28,66 @@ from quart_app.http.site import Limits
 STRINGS = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 """A string, also one that does not end: then the pattern goes over the body once all the same."""
 BRACKETS = re.compile(rb"[\[\]{}]")
+HOST = re.compile(r"(?:[A-Za-z0-9._~-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 FILTERS = ("status", "task", "tag", "q", "limit", "cursor")
 
 
-async def read_body(request: Request, limits: Limits) -> bytes:
+class Fields(dict[str, str]):
+    """A request's header fields by their lower-case names.
+
+    Read in one pass from the ASGI scope: a look-up in the framework's own headers costs a scan of
+    all of them, and a start needs nine look-ups. Several of one name are joined (RFC 9110, 5.3).
+
+    >>> Fields([(b"prefer", b"wait=1"), (b"prefer", b"respond-async")])
+    {'prefer': 'wait=1, respond-async'}
+    """
+
+    def __init__(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        super().__init__()
+        for raw_name, raw_value in headers:
+            name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
+            self[name] = f"{self[name]}, {value}" if name in self else value
+
+
+async def read_body(request: Request, fields: Fields, limits: Limits) -> bytes:
     """The whole body, bounded in size and time.
 
     Raises:
         BodyTooLarge: more than ``limits.max_body`` bytes.
         RequestTimeout: it did not come within ``limits.body_timeout`` seconds.
     """
+    length = fields.get("content-length", "")
+    if length == "0":
+        return b""
     message = f"The body may have {limits.max_body} bytes"
-    if (request.content_length or 0) > limits.max_body:
+    if length.isdigit() and int(length) > limits.max_body:
         raise BodyTooLarge(message)
-    body = bytearray()
+    body = b""
     try:
-        async with asyncio.timeout(limits.body_timeout):
+        async with _in_time(request, limits.body_timeout):
             async for part in request.body:
                 body += part
                 if len(body) > limits.max_body:
                     raise BodyTooLarge(message)
     except TimeoutError:
         raise RequestTimeout(f"The body did not come within {limits.body_timeout:g} s") from None
-    return bytes(body)
+    return body
 
 
-async def read_json(request: Request, limits: Limits) -> tuple[bytes, Any]:
+def _in_time(request: Request, seconds: float) -> AbstractAsyncContextManager[object]:
+    """A limit of time for the body; none where it is here already, which is nearly always.
+
+    A timer costs more than reading a small body, and its entry in the loop keeps the request's
+    context, and so the body, until the time is over, even when it is canceled.
+    """
+    complete = getattr(request.body, "_complete", None)
+    return _NO_LIMIT if complete is not None and complete.is_set() else asyncio.timeout(seconds)
+
+
+_NO_LIMIT = contextlib.nullcontext()
+
+
+async def read_json(request: Request, fields: Fields, limits: Limits) -> tuple[bytes, Any]:
     """The body as it came and as checked JSON; an empty one is an empty object.
 
     Raises:
@@ -57,12 +95,12 @@ async def read_json(request: Request, limits: Limits) -> tuple[bytes, Any]:
             could send that without asking (RFC 9110, 8.3).
         BadInput: not strictly JSON.
     """
-    body = await read_body(request, limits)
+    body = await read_body(request, fields, limits)
     if not body:
         return b"{}", {}
-    if request.mimetype != "application/json":
-        message = f"Send the body as application/json, not {request.mimetype or 'without a type'!r}"
-        raise NotJSON(message)
+    kind = fields.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise NotJSON(f"Send the body as application/json, not {kind or 'without a type'!r}")
     return body, strict_json(body, limits.max_depth)
 
 
@@ -157,13 +195,13 @@ class Preference(msgspec.Struct, frozen=True):
 NO_PREFERENCE = Preference()
 
 
-def read_preference(request: Request, max_wait: float) -> Preference:
+def read_preference(fields: Fields, max_wait: float) -> Preference:
     """The preferences of a request; unknown and malformed ones are ignored (RFC 7240, 2)."""
-    header = request.headers.get("Prefer")
+    header = fields.get("prefer")
     if header is None:
         return NO_PREFERENCE
     wait, respond_async = None, False
-    for part in ",".join(request.headers.getlist("Prefer")).split(","):
+    for part in header.split(","):
         name, _, value = part.partition(";")[0].partition("=")
         name, value = name.strip().lower(), value.strip().strip('"')
         if name == "respond-async":
@@ -173,13 +211,13 @@ def read_preference(request: Request, max_wait: float) -> Preference:
     return Preference(wait, respond_async)
 
 
-def read_key(request: Request) -> str | None:
+def read_key(fields: Fields) -> str | None:
     """The Idempotency-Key, quoted or bare.
 
     Raises:
         BadInput: empty, longer than 255 characters, or not printable ASCII.
     """
-    header = request.headers.get("Idempotency-Key")
+    header = fields.get("idempotency-key")
     if header is None:
         return None
     key = header.strip()
@@ -190,7 +228,7 @@ def read_key(request: Request) -> str | None:
     return key
 
 
-def refuse_other_site(request: Request, limits: Limits) -> None:
+def refuse_other_site(fields: Fields, limits: Limits) -> None:
     """Refuse what a browser says was sent by another site's page, or fetched ahead of a click.
 
     Sources: Fetch Metadata (``Sec-Fetch-Site``), RFC 6454 (``Origin``), ``Sec-Purpose``. Clients
@@ -199,31 +237,44 @@ def refuse_other_site(request: Request, limits: Limits) -> None:
     Raises:
         OtherSite: with the setting that would allow it.
     """
-    headers = request.headers
-    origin, site = headers.get("Origin"), headers.get("Sec-Fetch-Site")
+    origin, site = fields.get("origin"), fields.get("sec-fetch-site")
     if origin is not None and origin in limits.trusted_origins:
         return
     if site is not None:
         other = site not in ("same-origin", "none")
     else:
         # Hosts are compared and not schemes: a proxy that ends TLS changes the scheme we see.
-        other = origin is not None and _host_of(origin) != request.host
+        other = origin is not None and _host(origin) != fields.get("host")
     if other:
         message = (
             f"A page of another site ({origin or site}) sent this; if that is wanted, name its "
             "origin in QUART_APP_TRUSTED_ORIGINS"
         )
         raise OtherSite(message)
-    if "prefetch" in (headers.get("Sec-Purpose") or headers.get("Purpose") or ""):
+    if "prefetch" in fields.get("sec-purpose", fields.get("purpose", "")):
         raise OtherSite("A browser asked for this ahead of any click; nothing was started")
 
 
-def _host_of(origin: str) -> str | None:
-    """The host of an origin, with its port if it names one; None where it is not an origin."""
+def _host(origin: str) -> str:
     try:
-        return urlsplit(origin).netloc or None
-    except ValueError:
-        return None
+        return urlsplit(origin).netloc
+    except ValueError:  # Not a URL, and so not this site.
+        return ""
+
+
+@functools.lru_cache(maxsize=1024)
+def base_url(scheme: str, host: str, root: str) -> str:
+    """The absolute URL of this site, as its client named it.
+
+    Raises:
+        BadInput: the Host field is not a host (RFC 9110, 7.2).
+
+    >>> base_url("http", "127.0.0.1:8000", "/app")
+    'http://127.0.0.1:8000/app'
+    """
+    if HOST.fullmatch(host) is None:
+        raise BadInput("The Host field is not a host with an optional port")
+    return f"{scheme}://{host}{root}"
 
 
 def read_query(request: Request) -> Query:

@@ -7,11 +7,13 @@ here; what the routes share is in `requests`, `documents` and `problems`.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
 import msgspec
-from quart import Blueprint, Response, request
+from quart import Blueprint, Request, Response, request
+from werkzeug.datastructures import Headers
 from werkzeug.exceptions import MethodNotAllowed
 
 from quart_app.core.service import Canceled, Service
@@ -21,7 +23,10 @@ from quart_app.domain.tasks import Task
 from quart_app.http.documents import document, encode, encode_value
 from quart_app.http.requests import (
     FILTERS,
+    NO_PREFERENCE,
+    Fields,
     Preference,
+    base_url,
     read_json,
     read_key,
     read_match,
@@ -31,7 +36,10 @@ from quart_app.http.requests import (
 )
 from quart_app.http.site import Site
 
-JSON = "application/json"
+Header = tuple[str, str]
+JSON = ("Content-Type", "application/json")
+NO_STORE = ("Cache-Control", "no-store")
+REPLAYED = ("Idempotency-Replayed", "true")
 
 
 class JobRoutes:
@@ -61,8 +69,12 @@ class JobRoutes:
     def _service(self) -> Service:
         return self._site.service
 
-    def _base(self) -> str:
-        return f"{request.scheme}://{request.host}{request.root_path}{self._site.prefix}"
+    def _read(self) -> tuple[Request, Fields, str]:
+        """The request itself, its fields, and the absolute URL under which we are mounted."""
+        current: Request = request._get_current_object()  # type: ignore[attr-defined]
+        fields = Fields(current.scope["headers"])
+        base = base_url(current.scheme, fields.get("host", ""), current.root_path)
+        return current, fields, base + self._site.prefix
 
     def _default(self) -> Task:
         name = self._site.limits.default_task
@@ -76,12 +88,13 @@ class JobRoutes:
         offered = ["GET"] if self._site.limits.get_start else []
         if request.method not in offered:  # HEAD comes here as well, and must start nothing.
             raise MethodNotAllowed([*offered, "OPTIONS", "POST"])
-        refuse_other_site(request, self._site.limits)
+        _, fields, base = self._read()
+        refuse_other_site(fields, self._site.limits)
         task = self._default()
         job, _ = await self._service.start(task, task.arguments.check(b"{}"))
-        url = f"{self._base()}/jobs/{job.id}"
+        url = f"{base}/jobs/{job.id}"
         body = encode_value({"status": "Task started", "id": job.id, "url": url})
-        return self._located(self._answer(200, body), job, url)
+        return answer(200, body, self._located(job, url))
 
     async def start_default(self) -> Response:
         """Start the default task."""
@@ -93,48 +106,46 @@ class JobRoutes:
 
     async def _start(self, task: Task) -> Response:
         limits = self._site.limits
-        refuse_other_site(request, limits)
-        key = read_key(request)
-        body, value = await read_json(request, limits)
+        current, fields, base = self._read()
+        refuse_other_site(fields, limits)
+        key = read_key(fields)
+        body, value = await read_json(current, fields, limits)
         if isinstance(value, list):
-            return await self._start_many(task, body, key)
+            return await self._start_many(task, body, key, base)
         job, new = await self._service.start(task, task.arguments.check(body), key=key)
-        preference = read_preference(request, limits.max_wait)
+        preference = read_preference(fields, limits.max_wait)
         seconds = preference.wait
         if seconds is None:
             seconds = 0.0 if preference.respond_async else task.quick
         if seconds > 0 and not job.over:
             job = await self._service.wait(job.id, seconds)
-        response = self._job(job, 200 if job.over else 202, preference)
-        if not new:
-            response.headers["Idempotency-Replayed"] = "true"
-        return response
+        extra = [] if new else [REPLAYED]
+        return self._job(job, base, 200 if job.over else 202, preference, extra)
 
-    async def _start_many(self, task: Task, body: bytes, key: str | None) -> Response:
+    async def _start_many(self, task: Task, body: bytes, key: str | None, base: str) -> Response:
         batch = [bytes(raw) for raw in msgspec.json.decode(body, type=list[msgspec.Raw])]
         checked = self._service.check_many(task, batch)
         opened = await self._service.start_many(task, checked, key=key)
-        base = self._base()
         documents = [document(job, self._service, base) for job, _ in opened]
-        response = self._answer(202, encode_value({"jobs": documents}))
-        if opened and not opened[0][1]:
-            response.headers["Idempotency-Replayed"] = "true"
-        return response
+        extra = [REPLAYED] if opened and not opened[0][1] else []
+        return answer(202, encode_value({"jobs": documents}), extra)
 
     async def cancel(self, job_id: str) -> Response:
         """Cancel a job. Harmless twice."""
-        refuse_other_site(request, self._site.limits)
+        _, fields, base = self._read()
+        refuse_other_site(fields, self._site.limits)
         job = await self._service.cancel(job_id)
-        return self._job(job, 200 if job.over else 202)
+        return self._job(job, base, 200 if job.over else 202)
 
     async def cancel_many(self) -> Response:
         """Cancel one job, several, or all that match."""
-        refuse_other_site(request, self._site.limits)
-        _, value = await read_json(request, self._site.limits)
+        current, fields, base = self._read()
+        refuse_other_site(fields, self._site.limits)
+        _, value = await read_json(current, fields, self._site.limits)
         what, dry_run = _cancel_what(value)
         if isinstance(what, str):
             job = await self._service.cancel(what)
-            return self._job(job, 200 if job.over else 202)
+            return self._job(job, base, 200 if job.over else 202)
         if isinstance(what, list):
             done: Canceled = await self._service.cancel_each(what)
         else:
@@ -143,68 +154,82 @@ class JobRoutes:
             except BadInput as error:
                 raise InvalidRequest(error.detail) from None
             done = await self._service.cancel_matching(query, dry_run=dry_run)
-        return self._answer(200, encode(done))
+        return answer(200, encode(done))
 
     async def list_jobs(self) -> Response:
         """List jobs, newest first."""
-        page = await self._service.page(read_query(request))
-        base = self._base()
+        current, _, base = self._read()
+        page = await self._service.page(read_query(current))
         following = None
         if page.next is not None:
-            kept = [pair for pair in request.args.items(multi=True) if pair[0] != "cursor"]
+            kept = [pair for pair in current.args.items(multi=True) if pair[0] != "cursor"]
             following = f"{base}/jobs?{urlencode([*kept, ('cursor', page.next)])}"
         jobs = [document(job, self._service, base) for job in page.jobs]
-        return self._answer(200, encode_value({"jobs": jobs, "next": following}))
+        return answer(200, encode_value({"jobs": jobs, "next": following}))
 
     async def get_job(self, job_id: str) -> Response:
         """One job; with ``Prefer: wait=N`` as soon as it is over."""
-        preference = read_preference(request, self._site.limits.max_wait)
+        _, fields, base = self._read()
+        preference = read_preference(fields, self._site.limits.max_wait)
         job = await self._service.wait(job_id, preference.wait or 0.0)
-        return self._job(job, 200, preference)
+        return self._job(job, base, 200, preference)
 
     async def get_result(self, job_id: str) -> Response:
         """Exactly what the function returned."""
-        preference = read_preference(request, self._site.limits.max_wait)
+        _, fields, base = self._read()
+        preference = read_preference(fields, self._site.limits.max_wait)
         job = await self._service.wait(job_id, preference.wait or 0.0)
         if not job.over:
-            return self._job(job, 202, preference)
-        return self._answer(200, self._service.result(job))
+            return self._job(job, base, 202, preference)
+        return answer(200, self._service.result(job))
 
     async def retry(self, job_id: str) -> Response:
         """Run a job that is over again, as a new job."""
-        refuse_other_site(request, self._site.limits)
-        _, value = await read_json(request, self._site.limits)
+        current, fields, base = self._read()
+        refuse_other_site(fields, self._site.limits)
+        _, value = await read_json(current, fields, self._site.limits)
         if not isinstance(value, dict):
             raise InvalidRequest("Send a JSON object of the arguments to change, or nothing")
         job = await self._service.retry(job_id, value)
-        return self._job(job, 202)
+        return self._job(job, base, 202)
 
-    def _job(self, job: Job, status: int, preference: Preference | None = None) -> Response:
+    def _job(
+        self,
+        job: Job,
+        base: str,
+        status: int,
+        preference: Preference = NO_PREFERENCE,
+        extra: Sequence[Header] = (),
+    ) -> Response:
         """A job's document with the headers that go with it."""
-        base = self._base()
-        response = self._answer(status, encode(document(job, self._service, base)))
-        if preference is not None and preference.applied:
-            response.headers["Preference-Applied"] = preference.applied
-        if job.over:
-            return response
-        if status == 202:
-            return self._located(response, job, f"{base}/jobs/{job.id}")
-        response.headers["Retry-After"] = str(math.ceil(self._service.retry_after(job)))
-        return response
+        headers = list(extra)
+        if preference is not NO_PREFERENCE and preference.applied:
+            headers.append(("Preference-Applied", preference.applied))
+        if not job.over:
+            if status == 202:
+                headers += self._located(job, f"{base}/jobs/{job.id}")
+            else:
+                headers.append(self._later(job))
+        return answer(status, encode(document(job, self._service, base)), headers)
 
-    def _located(self, response: Response, job: Job, url: str) -> Response:
-        """Where to look next, and when (RFC 9110, 10.2.2 and 10.2.3)."""
-        headers = response.headers
-        headers["Location"] = url
-        headers["Operation-Location"] = url
-        headers["Retry-After"] = str(math.ceil(self._service.retry_after(job)))
-        return response
+    def _later(self, job: Job) -> Header:
+        """When to look again (RFC 9110, 10.2.3)."""
+        return ("Retry-After", str(math.ceil(self._service.retry_after(job))))
 
-    @staticmethod
-    def _answer(status: int, body: bytes) -> Response:
-        response = Response(body, status, content_type=JSON)
-        response.headers["Cache-Control"] = "no-store"
-        return response
+    def _located(self, job: Job, url: str) -> list[Header]:
+        """Where to look next (RFC 9110, 10.2.2, and the Azure guidelines), and when."""
+        return [("Location", url), ("Operation-Location", url), self._later(job)]
+
+
+def answer(status: int, body: bytes, headers: Iterable[Header] = ()) -> Response:
+    """JSON that no cache keeps. Headers come in one list: setting them one by one is slow.
+
+    Quart's limit of time for sending is for streams: here it would cost an asyncio task for each
+    answer, and its timer would keep the request's body in memory for a minute.
+    """
+    response = Response(body, status, Headers([JSON, NO_STORE, *headers]))
+    response.timeout = None
+    return response
 
 
 def _cancel_what(value: Any) -> tuple[str | list[str] | dict[str, Any], bool]:
