@@ -73,7 +73,7 @@ def _choice(*choices: str) -> Callable[[Any], str]:
 
 def seconds(default: float, least: float, most: float, meaning: str) -> Setting:
     """A duration."""
-    return Setting(default, _number(least, most), f"{least:g} to {most:g} seconds", meaning)
+    return Setting(default, _number(least, most), f"{least:g} to {most:.0f} seconds", meaning)
 
 
 def count(default: int, least: int, most: int, meaning: str) -> Setting:
@@ -89,14 +89,14 @@ SETTINGS: dict[str, Setting] = {
     "tasks": Setting((), _words, WORDS, "modules whose tasks are offered"),
     "default_task": Setting(None, str, "a task's name", "what /start starts"),
     "store": Setting("memory", _choice("memory"), "memory", "where jobs are kept"),
-    "drain": seconds(20.0, 0, 86_400, "that running jobs have to end at a shutdown"),
-    "grace": seconds(5.0, 0, 3_600, "that a job has to stop after it was asked to"),
+    "drain": seconds(20.0, 0, 86_400, "how long running jobs have to end at a shutdown"),
+    "grace": seconds(5.0, 0, 3_600, "how long a job has to stop after it was asked to"),
     "max_running": count(1_000, 1, 10_000_000, "jobs on the loop at once"),
     "max_queued": count(10_000, 1, 10_000_000, "jobs that may wait"),
     "threads": count(32, 1, 1_000, "def functions at once"),
     "processes": count(os.cpu_count() or 1, 1, 1_000, 'run="process" functions at once'),
     "retain_count": count(10_000, 0, 100_000_000, "finished jobs that are kept"),
-    "retain_age": seconds(DAY, 0, 3_650 * DAY, "that finished jobs are kept"),
+    "retain_age": seconds(DAY, 0, 3_650 * DAY, "how long finished jobs are kept"),
     "retain_bytes": count(64 * 2**20, 0, BIG, "bytes of arguments and results that are kept"),
     "max_body": count(64 * 2**10, 2, BIG, "bytes of a request's body"),
     "max_result": count(2**20, 2, BIG, "bytes of a result"),
@@ -104,7 +104,7 @@ SETTINGS: dict[str, Setting] = {
     "get_start": Setting(True, _switch, SWITCH, "whether GET /start starts the default task"),
     "trusted_origins": Setting((), _words, WORDS, "other sites whose pages may start jobs"),
     "trusted_proxies": count(0, 0, 10, "proxies whose X-Forwarded headers are believed"),
-    "blocked": seconds(0.1, 0.01, 60, "without a sign of life of the loop that are reported"),
+    "blocked": seconds(0.1, 0.01, 60, "how long the loop may stand still before that is reported"),
     "debug": Setting(False, _switch, SWITCH, "tracebacks in the jobs' documents"),
     "demo_root": Setting(None, str, "a directory", "which files the demo's tasks may read"),
     "demo_hosts": Setting((), _words, WORDS, "which hosts (host or host:port) fetch_all may ask"),

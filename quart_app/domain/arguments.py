@@ -10,6 +10,7 @@ import inspect
 import json
 import typing
 from collections.abc import Callable, Iterator
+from enum import Enum
 from typing import Any
 
 import msgspec
@@ -143,14 +144,11 @@ class Arguments:
     def __init__(self, name: str, parameters: Parameters) -> None:
         fields: list[tuple[str, Any] | tuple[str, Any, Any]] = []
         for parameter, (kind, default) in parameters.items():
-            for refused in unsupported(kind):
-                message = (
-                    f"task {name!r}: parameter {parameter!r} has the type {refused}, which cannot "
-                    "come from JSON: use a msgspec type, dataclass, TypedDict or pydantic model"
-                )
-                raise InvalidTask(message)
+            default = _checked(f"task {name!r}: parameter {parameter!r}", kind, default)
             if default is inspect.Parameter.empty:
                 fields.append((parameter, kind))
+            elif default is None or isinstance(default, (bool, int, float, str, Enum)):
+                fields.append((parameter, kind, default))  # The schema shows it.
             else:
                 factory = msgspec.field(default_factory=_copier(default))
                 fields.append((parameter, kind, factory))
@@ -173,7 +171,7 @@ class Arguments:
             raise InvalidArguments("The arguments are nested too deeply", []) from None
         except (msgspec.ValidationError, ValueError, TypeError) as error:
             errors = self._errors(payload) or [{"pointer": "#", "detail": str(error)}]
-            detail = f"{len(errors)} of the arguments of {self.name!r} do not fit"
+            detail = "; ".join(f"{each['pointer']}: {each['detail']}" for each in errors[:3])
             raise InvalidArguments(detail, errors) from None
 
     def write(self, values: dict[str, Any]) -> bytes:
@@ -209,7 +207,7 @@ class Arguments:
         """Every misfit, one by one: msgspec itself stops at the first."""
         try:
             given = json.loads(payload)
-        except ValueError:
+        except (ValueError, RecursionError):
             return []
         if not isinstance(given, dict):
             detail = f"Expected an object of arguments, got {type(given).__name__}"
@@ -225,11 +223,38 @@ class Arguments:
                     errors.append({"pointer": pointer(name), "detail": "This argument is required"})
                 continue
             try:
-                msgspec.convert(given[name], kind, dec_hook=decode_custom)
+                # JSON has no other keys than strings, so they are read as what they stand for.
+                msgspec.convert(given[name], kind, str_keys=True, dec_hook=decode_custom)
             except (msgspec.ValidationError, ValueError, TypeError) as error:
                 detail, _, path = str(error).partition(" - at `$")
                 errors.append({"pointer": pointer(name, path.rstrip("`")), "detail": detail})
         return errors
+
+
+def _checked(where: str, kind: Any, default: Any) -> Any:
+    """The default as it would come from JSON. Refuses now what would fail in every job.
+
+    Raises:
+        InvalidTask: the type cannot come from JSON, or the default does not fit its own type.
+    """
+    try:
+        refused = next(unsupported(kind), None)
+        decoder = msgspec.json.Decoder(kind, dec_hook=decode_custom)
+    except TypeError as error:
+        raise InvalidTask(f"{where}: {error}") from error
+    if refused is not None:
+        message = (
+            f"{where} has the type {refused}, which cannot come from JSON: use a msgspec type, "
+            "dataclass, TypedDict or pydantic model"
+        )
+        raise InvalidTask(message)
+    if default is inspect.Parameter.empty:
+        return default
+    try:
+        return decoder.decode(ENCODER.encode(default))
+    except (ValueError, TypeError, RecursionError) as error:
+        message = f"{where}: its default {default!r} does not fit its own type: {error}"
+        raise InvalidTask(message) from error
 
 
 def _copier(default: Any) -> Callable[[], Any]:
@@ -242,9 +267,12 @@ def _copier(default: Any) -> Callable[[], Any]:
 def pointer(name: str, path: str = "") -> str:
     """A JSON Pointer as a URI fragment (RFC 6901, 6) from msgspec's way of naming a place.
 
-    >>> pointer("rows", "[0].na/me")
-    '#/rows/0/na~1me'
+    It does not say which key of a dict it means; the pointer then ends at the dict.
+
+    >>> pointer("rows", "[0].na/me"), pointer("rows", "[0][...].name")
+    ('#/rows/0/na~1me', '#/rows/0')
     """
+    path = path.partition("[...]")[0]
     parts = [name, *path.replace("[", ".").replace("]", "").split(".")]
     escaped = [part.replace("~", "~0").replace("/", "~1") for part in parts if part]
     return "#/" + "/".join(escaped)
