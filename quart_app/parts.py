@@ -82,8 +82,8 @@ class Parts:
 
     async def open(self) -> None:
         """Begin to take and to run jobs."""
-        self.hub.subscribe(self.durations.on_event, endings_only=True)
-        self.hub.subscribe(self.upkeep.on_event, endings_only=True)
+        self.hub.subscribe_ends(self.durations.on_end)
+        self.hub.subscribe_ends(self.upkeep.on_end)
         await self.store.open()
         await self.engine.work(self.runner.run)
         self.upkeep.start()
@@ -92,7 +92,12 @@ class Parts:
 
     async def close(self) -> None:
         """Drain, then end every part; at most ``drain + grace`` seconds and a little."""
-        await self.drain.finish()
+        try:
+            await self.drain.finish()
+        except (
+            Exception
+        ):  # The store's, or a fault of ours: what was opened is closed all the same.
+            logger.exception("the shutdown could not settle every job")
         self.processes.close()
         self.threads.close()
         self.watchdog.stop()

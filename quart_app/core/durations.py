@@ -10,7 +10,7 @@ from collections import deque
 
 import msgspec
 
-from quart_app.domain.jobs import JobEvent
+from quart_app.domain.jobs import Job
 
 KEPT = 100
 """Newest durations of each task that are kept: enough for a 95th percentile, 1 kB."""
@@ -39,9 +39,8 @@ class Durations:
         self._counts: dict[str, int] = {}
         self._typical: dict[str, float] = {}
 
-    def on_event(self, event: JobEvent) -> None:
+    def on_end(self, job: Job) -> None:
         """Take the duration of a job that has succeeded."""
-        job = event.job
         if job.status != "succeeded" or job.started_at is None or job.finished_at is None:
             return
         seen = self._seen.get(job.task)

@@ -13,6 +13,7 @@ from quart_app.domain.jobs import Job, JobEvent
 from quart_app.domain.status import TERMINAL
 
 Subscriber = Callable[[JobEvent], None]
+EndSubscriber = Callable[[Job], None]
 
 
 class Watcher:
@@ -63,7 +64,7 @@ class Hub:
 
     def __init__(self, max_watchers: int = 10_000) -> None:
         self._subscribers: list[Subscriber] = []
-        self._end_subscribers: list[Subscriber] = []
+        self._end_subscribers: list[EndSubscriber] = []
         self._watchers: dict[str, set[Watcher]] = {}
         self._count = 0
         self._max_watchers = max_watchers
@@ -79,12 +80,13 @@ class Hub:
         """How many watchers there are."""
         return self._count
 
-    def subscribe(self, subscriber: Subscriber, *, endings_only: bool = False) -> None:
-        """Call a function with every event from now on, or with the final one of each job.
+    def subscribe(self, subscriber: Subscriber) -> None:
+        """Call a function with every event from now on. It must not wait and must not raise."""
+        self._subscribers.append(subscriber)
 
-        It must not wait and must not raise.
-        """
-        (self._end_subscribers if endings_only else self._subscribers).append(subscriber)
+    def subscribe_ends(self, subscriber: EndSubscriber) -> None:
+        """Call a function with every job that has ended from now on; as `subscribe`."""
+        self._end_subscribers.append(subscriber)
 
     def watch(self, job_id: str) -> Watcher:
         """A watcher of one job, to be entered with ``with``."""
@@ -107,16 +109,14 @@ class Hub:
 
     def publish(self, kind: str, job: Job) -> None:
         """Tell everybody whom a job's new version concerns; no event is made for nobody."""
-        over = job.status in TERMINAL
-        if self._subscribers or over:
+        if self._subscribers:
             event = JobEvent(job.seq, kind, job)
             for subscriber in self._subscribers:
                 subscriber(event)
-            if over:
-                for subscriber in self._end_subscribers:
-                    subscriber(event)
-        watchers = self._watchers.get(job.id)
-        if watchers:
+        if job.status in TERMINAL:
+            for end_subscriber in self._end_subscribers:
+                end_subscriber(job)
+        if self._watchers and (watchers := self._watchers.get(job.id)):
             for watcher in watchers:
                 watcher.tell(job)
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import traceback
-from collections.abc import Callable
 from typing import Any
 
 from quart_app.core.child import Call
-from quart_app.core.context import Context, Report
+from quart_app.core.context import Context
 from quart_app.core.processes import ProcessDied, Processes
 from quart_app.core.registry import Handle
+from quart_app.core.reporter import Reporter
 from quart_app.core.threads import Threads
 from quart_app.domain.arguments import ENCODER
 from quart_app.domain.errors import InvalidArguments
@@ -47,57 +47,50 @@ class Invoker:
         self._max_result = max_result
         self._debug = debug
 
-    async def call(
-        self, task: Task, job: Job, handle: Handle, report: Report, overdue: Callable[[], None]
-    ) -> Ended:
+    async def call(self, task: Task, job: Job, handle: Handle, reporter: Reporter | None) -> Ended:
         """Run a claimed job's function to its end.
 
         Args:
             task, job: what to call, with which arguments.
             handle: through which others ask the function to stop.
-            report: takes the function's progress, from any thread.
-            overdue: called once if the function goes on past the grace after it was asked to stop.
+            reporter: takes the function's progress; for a task that takes the context.
         """
-        if handle.stopping:
+        if handle.stop is not None:
             return Ended("not begun")
         try:
             if task.run == "process":
-                return await self._in_process(task, job, handle, report)
+                return await self._in_process(task, job, handle, reporter)
             values = task.arguments.read(job.args)
-            if task.context_parameter is not None:
-                values[task.context_parameter] = Context(
-                    job.id, job.attempt, stopping=lambda: handle.stopping, report=report
+            if reporter is not None:
+                values[str(task.context_parameter)] = Context(
+                    job.id, job.attempt, stopping=lambda: handle.stopping, report=reporter.report
                 )
             if task.run == "thread":
-                return await self._in_thread(task, values, handle, overdue)
-            return await self._on_loop(task, values, handle, overdue)
+                return await self._in_thread(task, values, handle)
+            return await self._on_loop(task, values, handle)
         except InvalidArguments as error:
             return Ended("rejected", failure=Failure("InvalidArguments", error.detail))
 
-    async def _on_loop(
-        self, task: Task, values: dict[str, Any], handle: Handle, overdue: Callable[[], None]
-    ) -> Ended:
-        handle.enter(handle.task.cancel, overdue)
+    async def _on_loop(self, task: Task, values: dict[str, Any], handle: Handle) -> Ended:
+        handle.enter(handle.task.cancel)
         try:
             value = task.function(**values)
             if task.is_async:
                 value = await value
-        except GeneratorExit:  # The loop is gone; nothing can be awaited, nothing is to be written.
-            raise
-        except BaseException as error:  # noqa: BLE001 - the edge of user code
-            return self._raised(task, error)
-        else:
-            return self._returned(value)
+            ended = self._returned(value)
+        except BaseException as error:
+            if not _inside(handle.task):
+                raise
+            ended = self._raised(task, error)
         finally:
             handle.leave()
-            if handle.task.cancelling():
-                await _absorb(handle.task)
+        if handle.task.cancelling():
+            await _absorb(handle.task)
+        return ended
 
-    async def _in_thread(
-        self, task: Task, values: dict[str, Any], handle: Handle, overdue: Callable[[], None]
-    ) -> Ended:
+    async def _in_thread(self, task: Task, values: dict[str, Any], handle: Handle) -> Ended:
         # Nothing can interrupt a thread: the context's flag is all there is.
-        handle.enter(lambda: None, overdue)
+        handle.enter(lambda: None)
         try:
             return await self._threads.call(lambda: self._call_here(task, values))
         finally:
@@ -110,13 +103,14 @@ class Invoker:
             return self._raised(task, error)
 
     async def _in_process(
-        self, task: Task, job: Job, handle: Handle, report: Callable[[Progress], None]
+        self, task: Task, job: Job, handle: Handle, reporter: Reporter | None
     ) -> Ended:
         function = task.function
         call = Call(
             0, function.__module__, function.__qualname__, task.name, job.args, job.id, job.attempt
         )
         try:
+            report = _ignore if reporter is None else reporter.report
             answer = await self._processes.call(handle, call, report)
         except ProcessDied as error:
             return Ended("lost", failure=Failure("ProcessDied", str(error)))
@@ -152,6 +146,19 @@ class Invoker:
         logger.error("task %s failed: %s: %s\n%s", task.name, code, message, text)
         kept = text if self._debug else None
         return Ended("raised", failure=Failure(code, message[:MESSAGE_CHARS], kept))
+
+
+def _ignore(progress: Progress) -> None:
+    """Where a function takes no context, and so cannot report."""
+
+
+def _inside(task: asyncio.Task[None]) -> bool:
+    """Whether the loop is running this task. If not, the loop is gone and its coroutine is being
+    closed: nothing can be awaited any more, and nothing is to be written."""
+    try:
+        return asyncio.current_task() is task
+    except RuntimeError:
+        return False
 
 
 async def _absorb(task: asyncio.Task[None]) -> None:

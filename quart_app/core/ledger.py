@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from quart_app.core.hub import Hub
 from quart_app.core.ports import Store
 from quart_app.domain.jobs import Change, Failure, Job, Note, Progress
+from quart_app.domain.outcomes import Outcome
 from quart_app.domain.status import Move, Reason
 
 Clock = Callable[[], float]
@@ -56,19 +57,20 @@ class Ledger:
         run_at: float | None = None,
     ) -> Job | None:
         """Make one move of the status table, or None where somebody else was first."""
-        change = Change(
-            move=move,
-            at=self.clock(),
-            attempt=attempt,
-            reason=reason,
-            result=result,
-            error=error,
-            run_at=run_at,
-        )
+        change = Change(move, self.clock(), attempt, reason, result, error, run_at)
         job = await self._store.move(job_id, change)
         if job is not None:
             self._hub.publish(move.label, job)
         return job
+
+    async def settle(self, job: Job, outcome: Outcome) -> Job | None:
+        """Write how an attempt has ended, or None where somebody else was first."""
+        move, reason, result, error = outcome.move, outcome.reason, outcome.result, outcome.error
+        change = Change(move, self.clock(), job.attempt, reason, result, error)
+        settled = await self._store.move(job.id, change)
+        if settled is not None:
+            self._hub.publish(move.label, settled)
+        return settled
 
     async def note(
         self,

@@ -45,6 +45,7 @@ class Outbox:
 
     async def _later(self) -> None:
         await asyncio.sleep(HOLD)
+        self._timer = None  # A long request (a stream, a WebSocket) may start another job.
         await self.flush()
 
     async def flush(self) -> None:

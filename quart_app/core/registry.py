@@ -27,19 +27,19 @@ class Handle:
     Args:
         job_id: whose handle this is.
         task: the asyncio task in which the runner works for the job.
-        grace: seconds between the interruption and `overdue`.
+        registry: knows the grace, and whom to tell when it is over.
     """
 
-    __slots__ = ("_grace", "_interrupt", "_overdue", "_timers", "job_id", "stop", "task")
+    __slots__ = ("_escalate", "_interrupt", "_registry", "job_id", "stop", "task", "timers")
 
-    def __init__(self, job_id: str, task: asyncio.Task[None], grace: float) -> None:
+    def __init__(self, job_id: str, task: asyncio.Task[None], registry: Registry) -> None:
         self.job_id = job_id
         self.task = task
         self.stop: Stop | None = None
-        self._grace = grace
+        self._registry = registry
         self._interrupt: Callable[[], object] | None = None
-        self._overdue: Callable[[], None] | None = None
-        self._timers: list[asyncio.TimerHandle] | None = None
+        self._escalate: Callable[[], object] | None = None
+        self.timers: list[asyncio.TimerHandle] | None = None
 
     @property
     def stopping(self) -> bool:
@@ -54,32 +54,43 @@ class Handle:
         if first and self._interrupt is not None:
             self._begin_stop(self._interrupt)
 
-    def enter(self, interrupt: Callable[[], object], overdue: Callable[[], None]) -> None:
-        """The function is about to run: how to interrupt it, and what to do if it goes on."""
+    def enter(
+        self, interrupt: Callable[[], object], escalate: Callable[[], object] | None = None
+    ) -> None:
+        """The function is about to run: how to interrupt it.
+
+        Args:
+            interrupt: asks it to stop.
+            escalate: ends it by force when it goes on past the grace; None where nothing can.
+        """
         self._interrupt = interrupt
-        self._overdue = overdue
+        self._escalate = escalate
         if self.stop is not None:
             self._begin_stop(interrupt)
 
     def leave(self) -> None:
         """The function has ended: nothing may interrupt the bookkeeping that follows."""
         self._interrupt = None
-        self._overdue = None
-        if self._timers is not None:
-            for timer in self._timers:
+        if self.timers is not None:
+            for timer in self.timers:
                 timer.cancel()
-            self._timers = None
+            self.timers = None
 
     def after(self, seconds: float, callback: Callable[[], None]) -> None:
         """Call a function later, unless the job's function has ended by then."""
-        if self._timers is None:
-            self._timers = []
-        self._timers.append(asyncio.get_running_loop().call_later(seconds, callback))
+        if self.timers is None:
+            self.timers = []
+        self.timers.append(asyncio.get_running_loop().call_later(seconds, callback))
 
     def _begin_stop(self, interrupt: Callable[[], object]) -> None:
         interrupt()
-        if self._overdue is not None:
-            self.after(self._grace, self._overdue)
+        self.after(self._registry.grace, self._overdue)
+
+    def _overdue(self) -> None:
+        if self._escalate is not None:
+            self._escalate()
+        else:
+            self._registry.on_overdue(self)
 
 
 class Registry:
@@ -91,17 +102,21 @@ class Registry:
 
     def __init__(self, grace: float = 5.0) -> None:
         self._handles: dict[str, Handle] = {}
+        self.on_overdue: Callable[[Handle], None] = lambda handle: None
+        """Told of each job that goes on past the grace and cannot be ended by force."""
         self.grace = grace
 
     def open(self, job_id: str, task: asyncio.Task[None]) -> Handle | None:
         """A new handle, or None where the job is already running here."""
         if job_id in self._handles:
             return None
-        handle = self._handles[job_id] = Handle(job_id, task, self.grace)
+        handle = self._handles[job_id] = Handle(job_id, task, self)
         return handle
 
     def close(self, handle: Handle) -> None:
-        """Forget a handle whose job is settled."""
+        """Forget a handle whose job is settled, and its timers."""
+        if handle.timers is not None:
+            handle.leave()
         del self._handles[handle.job_id]
 
     def get(self, job_id: str) -> Handle | None:

@@ -1,32 +1,28 @@
-"""What is noted of a job while it runs: its progress, and that it does not stop.
+"""The progress of a running job, on its way to the ledger.
 
-Progress is coalesced: at most ten notes a second reach the ledger, the newest always does. Nothing
-may live here that is not a note; statuses are the runner's outcome.
+It is coalesced: at most ten notes a second are written, and the newest always is. Nothing may live
+here that is not progress; statuses are the runner's outcome.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 
 from quart_app.core.ledger import Ledger
 from quart_app.domain.jobs import Job, Progress
-
-logger = logging.getLogger("quart_app.jobs")
 
 INTERVAL = 0.1
 """Seconds between two notes of progress of one job."""
 
 
 class Reporter:
-    """The notes of one attempt.
+    """The progress of one attempt.
 
     Args:
         ledger: who writes them.
         job: the claimed job.
     """
 
-    # On the class, since most jobs report nothing and every one has a reporter.
     _newest: Progress | None = None
     _notes: set[asyncio.Task[Job | None]] | None = None
     _timer: asyncio.TimerHandle | None = None
@@ -51,13 +47,6 @@ class Reporter:
             except RuntimeError:  # The loop has closed under a thread: nobody looks any more.
                 return
 
-    def overdue(self) -> None:
-        """Say that the function goes on past the grace."""
-        job = self._job
-        self.used = True
-        logger.warning("job %s of task %s does not stop: unresponsive", job.id, job.task)
-        self._start(unresponsive=True)
-
     async def close(self) -> None:
         """Write what is still to be written."""
         self._closed = True
@@ -81,12 +70,7 @@ class Reporter:
         self._timer = None
         self._last = self._loop.time()
         progress, self._newest = self._newest, None
-        self._start(progress=progress)
-
-    def _start(self, *, unresponsive: bool = False, progress: Progress | None = None) -> None:
-        note = self._ledger.note(
-            self._job.id, attempt=self._job.attempt, unresponsive=unresponsive, progress=progress
-        )
+        note = self._ledger.note(self._job.id, attempt=self._job.attempt, progress=progress)
         if self._notes is None:
             self._notes = set()
         self._notes.add(task := self._loop.create_task(note))

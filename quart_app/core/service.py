@@ -114,8 +114,11 @@ class Service:
             Draining, QueueFull, StoreUnavailable: nothing was accepted.
             KeyReused: the key came before with other arguments.
         """
-        [opened] = await self._open([self._new(task, args, key, retry_of)])
-        return opened
+        self._refuse_while_draining()
+        [(job, new)] = await self.ledger.open((self._new(task, args, key, retry_of),))
+        if new:
+            await self._submit(job, task)
+        return job, new
 
     async def start_many(
         self, task: Task, batch: Sequence[bytes], *, key: str | None = None
@@ -126,7 +129,12 @@ class Service:
         """
         keys = [None if key is None else f"{key}/{index}" for index in range(len(batch))]
         jobs = [self._new(task, args, each, None) for args, each in zip(batch, keys, strict=True)]
-        return await self._open(jobs)
+        self._refuse_while_draining()
+        opened = await self.ledger.open(jobs)
+        for job, new in opened:
+            if new:
+                await self._submit(job, task)
+        return opened
 
     def check_many(self, task: Task, batch: Sequence[bytes]) -> list[bytes]:
         """Check each of a list of arguments; the errors name the index."""
@@ -157,21 +165,18 @@ class Service:
             retry_of=retry_of,
         )
 
-    async def _open(self, jobs: list[Job]) -> list[tuple[Job, bool]]:
+    def _refuse_while_draining(self) -> None:
         if self.draining:
             message = "This service is shutting down: try again, another may answer"
             raise Draining(message, retry_after=1.0)
-        opened = await self.ledger.open(jobs)
+
+    async def _submit(self, job: Job, task: Task) -> None:
+        """Hand a job over to run: at once, or when the answer to the current request has left."""
         outbox = OUTBOX.get()
-        for job, new in opened:
-            if not new:
-                continue
-            lane = self.catalog[job.task].run
-            if outbox is None or outbox.closed:
-                await self.engine.submit(job.id, lane)
-            else:
-                outbox.hold(job.id, lane)
-        return opened
+        if outbox is None or outbox.closed:
+            await self.engine.submit(job.id, task.run)
+        else:
+            outbox.hold(job.id, task.run)
 
     async def get(self, job_id: str) -> Job:
         """The newest version of a job.

@@ -6,7 +6,7 @@ Nothing may live here that HTTP could not do as well: it is the same service, ca
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 
 from quart_app.core.context import Context
@@ -63,7 +63,7 @@ class JobHandle(Generic[R_co]):
             TimeoutError: it is not over yet; it goes on.
             JobFailed: it failed, and why.
             JobCanceled: it was canceled.
-            Draining: the service is shutting down.
+            NotFinished: the service is shutting down, and nobody can wait any more.
         """
         job = await self._service.wait(self.id, timeout)
         if not job.over and not self._service.draining:
@@ -90,15 +90,14 @@ class StartableTask(Task, Generic[P, R]):
             Draining, QueueFull, StoreUnavailable: nothing was started.
         """
         service = find_service(self)
-        payload = self.arguments.write(self._by_name(args, kwargs))
+        values = self._by_name(args, kwargs) if args else kwargs
+        payload = self.arguments.write(values)
         job, _ = await service.start(self, payload)
         if (outbox := OUTBOX.get()) is not None and not outbox.closed:
             outbox.hold_briefly()
         return JobHandle(service, self, job.id)
 
-    def _by_name(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-        if not args:
-            return kwargs
+    def _by_name(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         names = list(self.arguments.parameters)
         if len(args) > len(names):
             detail = f"{self.name!r} takes {len(names)} arguments, {len(args)} were given"
@@ -130,11 +129,9 @@ def find_service(task: Task) -> Service:
     if current is not None and current.catalog.get(task.name) is task:
         return current
     loop = asyncio.get_running_loop()
-    offering = [
-        service
-        for its_loop, service in _serving
-        if its_loop is loop and service.catalog.get(task.name) is task
-    ]
+    offering = [service for its_loop, service in _serving if its_loop is loop]
+    if len(offering) > 1 or (offering and offering[0].catalog.get(task.name) is not task):
+        offering = [each for each in offering if each.catalog.get(task.name) is task]
     if len(offering) == 1:
         return offering[0]
     if offering:

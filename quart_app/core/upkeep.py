@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from quart_app.core.ledger import Ledger
 from quart_app.core.ports import Engine, Store
 from quart_app.core.registry import Registry
-from quart_app.domain.jobs import Failure, Job, JobEvent, Query, Retention
+from quart_app.domain.jobs import Failure, Job, Query, Retention
 from quart_app.domain.status import Move, Status
 from quart_app.domain.tasks import Catalog, Lane
 
@@ -67,7 +67,7 @@ class Upkeep:
         await asyncio.gather(*self._loops, return_exceptions=True)
         self._loops.clear()
 
-    def on_event(self, event: JobEvent) -> None:
+    def on_end(self, job: Job) -> None:
         """A subscriber of the endings: many at once are pruned before the second is over."""
         self._ended += 1
         if self._ended >= BATCH:

@@ -53,6 +53,7 @@ class Watchdog:
         self._threshold = threshold
         self._blocked: deque[Blocked] = deque(maxlen=KEPT)
         self._stop = threading.Event()
+        self._alive = threading.Event()
         self._thread: threading.Thread | None = None
         self.count = 0
 
@@ -68,8 +69,9 @@ class Watchdog:
         self._thread.start()
 
     def stop(self) -> None:
-        """Watch no more. The thread ends by itself within one period."""
+        """Watch no more. The thread ends by itself, without waiting for a sign of life."""
         self._stop.set()
+        self._alive.set()
 
     def join(self) -> None:
         """Wait until the thread has ended."""
@@ -81,7 +83,7 @@ class Watchdog:
         return list(reversed(self._blocked))
 
     def _watch(self, loop: asyncio.AbstractEventLoop, thread_id: int) -> None:
-        alive = threading.Event()
+        alive = self._alive
         period = self._threshold / 2
         while not self._stop.wait(period):
             alive.clear()
@@ -90,7 +92,7 @@ class Watchdog:
                 loop.call_soon_threadsafe(alive.set)
             except RuntimeError:  # The loop has closed.
                 return
-            if alive.wait(self._threshold):
+            if alive.wait(self._threshold) or self._stop.is_set():
                 continue
             job, stack = self._look(loop, thread_id)
             while not alive.wait(period):

@@ -16,11 +16,14 @@ from msgspec.structs import replace
 from quart_app.domain.status import TERMINAL, Move, Reason, Status
 
 EMPTY_ARGS = b"{}"
+CLAIM, INTERRUPT = Move.CLAIM, Move.INTERRUPT
+"""Bound once: before Python 3.12 looking up a member of an enum costs as much as a call."""
 VARIANT = {digit: "89ab"[int(digit, 16) % 4] for digit in "0123456789abcdef"}
 """Two random bits as the digit that says which kind of UUID this is (RFC 9562, 4.1)."""
 RANDOM_BATCH = 64
 """Ids whose random bits are asked of the system at once: one call for each costs 1 us."""
 _random: list[str] = []
+os.register_at_fork(after_in_child=_random.clear)  # Two processes must not share what is left.
 _millisecond, _prefix = 0, ""
 
 
@@ -94,7 +97,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     @property
     def size(self) -> int:
         """Bytes of the caller's data that retention counts: arguments, result and error."""
-        size = len(self.args) + (0 if self.result is None else len(self.result))
+        size = len(self.args) + len(self.result or b"")
         if self.error is not None:
             size += len(self.error.message) + len(self.error.traceback or "")
         return size
@@ -108,7 +111,7 @@ class JobEvent(msgspec.Struct, frozen=True, gc=False):
     job: Job
 
 
-class Change(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+class Change(msgspec.Struct, frozen=True, gc=False):
     """A move to be made, fenced: it holds only for a job in the move's sources.
 
     Args:
@@ -204,7 +207,7 @@ def apply(job: Job, change: Change, seq: int) -> Job | None:
         return None
     if change.attempt is not None and change.attempt != job.attempt:
         return None
-    if move is Move.CLAIM:
+    if move is CLAIM:
         return replace(
             job,
             status="running",
@@ -215,24 +218,30 @@ def apply(job: Job, change: Change, seq: int) -> Job | None:
             progress=None,
             seq=seq,
         )
-    if move.terminal:
-        return replace(
-            job,
-            status=move.target,
-            reason=change.reason,
-            finished_at=change.at,
-            updated_at=change.at,
-            unresponsive=False,
-            result=change.result,
-            error=change.error,
-            seq=seq,
-        )
+    return _ended(job, change, seq) if move.terminal else _put_back(job, change, seq)
+
+
+def _ended(job: Job, change: Change, seq: int) -> Job:
     return replace(
         job,
-        status=move.target,
+        status=change.move.target,
+        reason=change.reason,
+        finished_at=change.at,
+        updated_at=change.at,
+        unresponsive=False,
+        result=change.result,
+        error=change.error,
+        seq=seq,
+    )
+
+
+def _put_back(job: Job, change: Change, seq: int) -> Job:
+    return replace(
+        job,
+        status=change.move.target,
         reason=change.reason,
         # A shutdown is nobody's failure: the attempt that it cut off is not counted.
-        attempt=job.attempt - 1 if move is Move.INTERRUPT else job.attempt,
+        attempt=job.attempt - 1 if change.move is Move.INTERRUPT else job.attempt,
         run_at=change.run_at,
         started_at=None,
         updated_at=change.at,

@@ -107,7 +107,7 @@ class Task:
         """The checked way in: decoder and schema of the arguments."""
         return Arguments(self.name, self._signature[0])
 
-    @property
+    @functools.cached_property
     def context_parameter(self) -> str | None:
         """The name of the parameter that receives the job's context, if it has one."""
         return self._signature[1]
@@ -188,6 +188,10 @@ class Catalog(Mapping[str, Task]):
             known = ", ".join(sorted(self._tasks)[:20]) or "none"
             message = f"There is no task {name[:100]!r}; the tasks are: {known}"
             raise NoSuchTask(message) from None
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """As of any mapping; the inherited one catches an exception for each miss and is slow."""
+        return self._tasks.get(name, default)
 
     def __getitem__(self, name: str) -> Task:
         return self._tasks[name]

@@ -56,16 +56,18 @@ class LocalEngine:
         self._tasks: dict[str, asyncio.Task[None]] = {}  # asyncio itself keeps tasks weakly
         self._waiting: dict[str, _Room] = {}
         self._run: Run | None = None
+        self._closed = False
         self._quiet = asyncio.Event()
 
     async def work(self, run: Run) -> None:
         self._run = run
+        self._create_task = asyncio.get_running_loop().create_task
         for room in self._rooms.values():
             self._fill(room)
 
     async def submit(self, job_id: str, lane: Lane) -> None:
-        if job_id in self._tasks or job_id in self._waiting:
-            return
+        if job_id in self._tasks or job_id in self._waiting or self._closed:
+            return  # Nobody would ever run it, and the shutdown would wait for it.
         room = self._rooms[lane]
         if self._run is None or room.running >= room.limit:
             room.waiting[job_id] = None
@@ -76,8 +78,8 @@ class LocalEngine:
     def _start(self, run: Run, job_id: str, room: _Room) -> None:
         room.running += 1
         # Never the request's context: its headers and body would live as long as the job.
-        self._tasks[job_id] = asyncio.create_task(
-            self._deliver(run, job_id, room), context=self._context.copy()
+        self._tasks[job_id] = self._create_task(
+            self._deliver(run, job_id, room), name=job_id, context=self._context.copy()
         )
 
     async def _deliver(self, run: Run, job_id: str, room: _Room) -> None:
@@ -89,7 +91,8 @@ class LocalEngine:
         finally:
             del self._tasks[job_id]
             room.running -= 1
-            self._fill(room)
+            if room.waiting:
+                self._fill(room)
             if not self._tasks and not self._waiting:
                 self._quiet.set()
 
@@ -115,6 +118,7 @@ class LocalEngine:
 
     async def close(self) -> list[str]:
         self._run = None
+        self._closed = True
         waiting = list(self._waiting)
         self._waiting.clear()
         for room in self._rooms.values():

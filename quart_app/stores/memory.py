@@ -53,7 +53,6 @@ class MemoryStore:
         self._keys: dict[tuple[str, str], str] = {}
         self._orders: list[int] = []  # ascending; holds the orders of forgotten jobs for a while
         self._by_order: dict[int, str] = {}
-        self._changed: dict[str, None] = {}  # ids, the one with the newest event last
         self._finished: deque[str] = deque()  # ids, the one that ended first first
         self._finished_size = 0
         self._scheduled: list[tuple[float, int, str]] = []
@@ -115,7 +114,6 @@ class MemoryStore:
         self._jobs[job.id] = job
         self._orders.append(order)
         self._by_order[order] = job.id
-        self._changed[job.id] = None
         self._counts[job.status] += 1
         if job.key is not None:
             self._keys[job.task, job.key] = job.id
@@ -150,16 +148,17 @@ class MemoryStore:
         return Page(found, None)
 
     async def move(self, job_id: str, change: Change) -> Job | None:
-        self._require_open()
         before = self._jobs.get(job_id)
-        if before is None:
+        if before is None or not self._open:
+            self._require_open()
             return None
         job = apply(before, change, self._seq + 1)
         if job is None:
             return None
         self._counts[before.status] -= 1
         self._counts[job.status] += 1
-        self._keep(job)
+        self._seq = job.seq
+        self._jobs[job_id] = job
         if change.move.terminal:
             self._finished.append(job_id)
             self._finished_size += job.size
@@ -172,24 +171,15 @@ class MemoryStore:
         before = self._jobs.get(job_id)
         job = None if before is None else annotate(before, note, self._seq + 1)
         if job is not None:
-            self._keep(job)
+            self._seq = job.seq
+            self._jobs[job_id] = job
         return job
-
-    def _keep(self, job: Job) -> None:
-        self._seq = job.seq
-        self._jobs[job.id] = job
-        del self._changed[job.id]
-        self._changed[job.id] = None
 
     async def events(self, after: int, limit: int) -> list[JobEvent]:
         self._require_open()
-        found: list[Job] = []
-        for job_id in reversed(self._changed):
-            job = self._jobs[job_id]
-            if job.seq <= after:
-                break
-            found.append(job)
-        return [JobEvent(job.seq, "newest", job) for job in found[: -limit - 1 : -1]]
+        newer = (job for job in self._jobs.values() if job.seq > after)
+        oldest = heapq.nsmallest(limit, newer, key=lambda job: job.seq)
+        return [JobEvent(job.seq, "newest", job) for job in oldest]
 
     async def due(self, now: float, limit: int) -> list[Job]:
         self._require_open()
@@ -224,7 +214,7 @@ class MemoryStore:
     def _forget(self, job: Job) -> None:
         self._finished_size -= job.size
         self._counts[job.status] -= 1
-        del self._jobs[job.id], self._changed[job.id], self._by_order[job.order]
+        del self._jobs[job.id], self._by_order[job.order]
         if job.key is not None:
             del self._keys[job.task, job.key]
         if len(self._orders) > 2 * len(self._by_order) + SCAN:

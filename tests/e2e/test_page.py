@@ -1,0 +1,42 @@
+"""The page of /docs in a real browser, under its own strict policy."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import Servers
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+
+CHROMIUM = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--enable-logging=stderr", "--virtual-time-budget=8000",
+]  # fmt: skip
+
+
+def test_docs_shows_an_operation_for_each_task_and_loads_nothing_from_elsewhere(
+    servers: Servers, tmp_path: Path
+) -> None:
+    """Chromium shows a form for each task, and no violation of the page's policy."""
+    chromium = shutil.which("chromium")
+    if chromium is None and "CI" not in os.environ:
+        pytest.skip("chromium is not installed, and may not be installed here")
+    assert chromium is not None
+    server = servers("serve", tasks="quart_app.demo")
+    shown = subprocess.run(
+        [chromium, *CHROMIUM, f"--user-data-dir={tmp_path}", "--dump-dom", server.url + "/"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    for task in server.get("/tasks").json()["tasks"]:
+        assert f'data-path="/start/{task["name"]}"' in shown.stdout
+    console = [line for line in shown.stderr.splitlines() if "CONSOLE" in line]
+    assert console == []
