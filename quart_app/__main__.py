@@ -1,4 +1,7 @@
-"""``python -m quart_app`` is ``quart-app``, and serves when nothing else is said."""
+"""``python -m quart_app`` is ``quart-app``, and serves when nothing else is said.
+
+Nothing else may live here.
+"""
 
 import sys
 

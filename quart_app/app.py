@@ -13,8 +13,9 @@ from collections.abc import Iterable
 from types import ModuleType
 from typing import Any
 
-from quart import Blueprint, Quart, Response
+from quart import Blueprint, Quart, Response, request
 from werkzeug.exceptions import HTTPException
+from werkzeug.routing import RoutingException
 
 from quart_app import hosting
 from quart_app.core.service import Service
@@ -110,10 +111,21 @@ class Jobs:
         meta.register(blueprint)
         if home:
             meta.register_home(blueprint)
+        if self._site.prefix:
+            blueprint.before_app_request(self._unrouted)
         blueprint.register_error_handler(JobsError, _jobs_error)
         blueprint.register_error_handler(HTTPException, _http_error)
         blueprint.register_error_handler(Exception, _crash)
         return blueprint
+
+    async def _unrouted(self) -> Response | None:
+        """Below our prefix an unknown route or a wrong method is a problem, as everywhere of ours:
+        the framework itself would ask for the app's own error page."""
+        error = request.routing_exception
+        if error is None or isinstance(error, RoutingException):  # A redirect to where it is.
+            return None
+        below = request.path.startswith(f"{self._site.prefix}/")
+        return problems.http_error(error) if below else None
 
     def settings(self) -> Settings:
         """Read the settings now.
@@ -124,8 +136,10 @@ class Jobs:
         return Settings.load(None, {} if self._app is None else self._app.config, **self.defaults)
 
     async def open(self) -> None:
-        """Begin to serve, at the app's start-up; see `_open`."""
-        await self._open()
+        """Begin to serve, at the app's start-up; see `_open`. Harmless where a request was first."""
+        parts = self.parts
+        if parts is None or self._closed or parts.loop is not asyncio.get_running_loop():
+            await self._open()
 
     async def _open(self) -> Parts:
         """Read the settings, import the tasks' modules, begin to serve.
@@ -257,6 +271,8 @@ def _limits(settings: Settings, default: str | None, parts: Parts) -> Limits:
 
 def _import(name: str, source: str) -> ModuleType:
     try:
+        if not all(part.isidentifier() for part in name.split(".")):
+            raise ImportError(f"{name!r} is not the name of a module, like pkg.module")
         return importlib.import_module(name)
     except ImportError as error:
         expected = f"modules that can be imported: {error}"

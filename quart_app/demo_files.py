@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import PurePath
 from typing import BinaryIO, NamedTuple
 
@@ -119,7 +119,7 @@ def open_file(path: str) -> BinaryIO:
         raise type(error)(error.errno, error.strerror, path) from None
 
 
-def find_files(path: str, left_out: LeftOut) -> Iterator[Found]:
+def find_files(path: str, left_out: LeftOut) -> Generator[Found, None, None]:
     """The plain file that a caller has named, or all below a directory, in the order of their bytes
     (that of ``LC_ALL=C sort``). Links are not followed.
 
@@ -148,7 +148,7 @@ def find_files(path: str, left_out: LeftOut) -> Iterator[Found]:
         os.close(top)
 
 
-def _walk(top: int, left_out: LeftOut) -> Iterator[Found]:
+def _walk(top: int, left_out: LeftOut) -> Generator[Found, None, None]:
     """All plain files below an open directory, which is closed at the end."""
     stack: list[tuple[int, str, list[os.DirEntry[str]]]] = [(top, "", [])]
     try:

@@ -7,6 +7,7 @@ that formats an answer or calls a function of the user's.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -212,7 +213,9 @@ class Service:
                         job = newer
             except TimeoutError:
                 pass
-            return watcher.newest or job
+            newest = watcher.newest
+            # What is read may be newer than what was told so far.
+            return job if newest is None or newest.seq < job.seq else newest
 
     async def cancel(self, job_id: str) -> Job:
         """Withdraw a waiting job, or ask a running one to stop. Harmless twice.
@@ -252,9 +255,10 @@ class Service:
         async for job in self.matching(query):
             matched += 1
             if not dry_run:
-                after = await self.cancel(job.id)
-                canceled += after.status == "canceled"
-                canceling += not after.over
+                with contextlib.suppress(NoSuchJob):  # It has ended and expired meanwhile.
+                    after = await self.cancel(job.id)
+                    canceled += after.status == "canceled"
+                    canceling += not after.over
         return Canceled(matched, canceled, canceling)
 
     async def cancel_each(self, job_ids: Sequence[str]) -> Canceled:

@@ -16,7 +16,6 @@ from quart_app.core.service import Service
 from quart_app.domain.jobs import Failure, Job
 from quart_app.domain.status import Reason, Status
 
-
 Moment = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 Link = Annotated[str, Meta(extra_json_schema={"format": "uri"})]
 

@@ -94,8 +94,10 @@ class MetaRoutes:
 
     async def openapi(self) -> Response:
         """The OpenAPI document, with one typed operation for each task."""
-        document = self._openapi.document(self._site.service.catalog, request.root_path)
-        return _json(200, document)
+        default = self._site.limits.default_task
+        catalog = self._site.service.catalog
+        body = await self._openapi.document(catalog, default, request.root_path)
+        return _answer(200, body)
 
     async def docs(self) -> Response:
         """This documentation, from which every route can be tried."""
@@ -111,6 +113,10 @@ class MetaRoutes:
 
 
 def _json(status: int, value: Any) -> Response:
-    response = Response(encode_value(value), status, content_type="application/json")
+    return _answer(status, encode_value(value))
+
+
+def _answer(status: int, body: bytes) -> Response:
+    response = Response(body, status, content_type="application/json")
     response.headers["Cache-Control"] = "no-store"
     return response

@@ -6,6 +6,7 @@ description of what the routes do may live here.
 
 from __future__ import annotations
 
+import asyncio
 import copy
 from collections.abc import Iterable
 from importlib.metadata import version
@@ -18,12 +19,14 @@ from quart_schema.validation import DataSource
 from werkzeug.routing.rules import Rule
 
 from quart_app.domain.tasks import Catalog, Task
-from quart_app.http.documents import JobDocument
-from quart_app.http.operations import COMPONENTS, OPERATIONS, Operation
+from quart_app.http.documents import JobDocument, encode_value
+from quart_app.http.operations import COMPONENTS, LATER, OPERATIONS, Operation, Problem, ref
 
 REFERENCE = "#/components/schemas/{name}"
 Schema = dict[str, Any]
-START = "/start/{task}"
+START, START_DEFAULT, RETRY = "/start/{task}", "/start", "/jobs/{job_id}/retry"
+LATER_PROBLEMS = (409, 503)
+"""What may be answered with a ``Retry-After``."""
 
 
 class Provider(OpenAPIProvider):
@@ -70,16 +73,18 @@ def responses(operation: Operation) -> Schema:
     """What a route answers, with the problems that it may answer."""
     result: Schema = {}
     for status, (schema, description, headers) in operation.answers.items():
-        answer: Schema = {"description": description}
-        if schema is not None:
-            answer["content"] = {operation.content_type: {"schema": schema}}
-        if headers:
-            answer["headers"] = {name: {"schema": kind} for name, kind in headers.items()}
-        result[str(status)] = answer
+        result[str(status)] = answer(description, "application/json", schema, headers)
     for status, description in operation.problems.items():
-        schema = {"$ref": REFERENCE.format(name="Problem")}
-        content = {"application/problem+json": {"schema": schema}}
-        result[str(status)] = {"description": description, "content": content}
+        headers = LATER if status in LATER_PROBLEMS else {}
+        result[str(status)] = answer(description, "application/problem+json", ref(Problem), headers)
+    return result
+
+
+def answer(description: str, kind: str, schema: Schema, headers: dict[str, Schema]) -> Schema:
+    """One response."""
+    result: Schema = {"description": description, "content": {kind: {"schema": schema}}}
+    if headers:
+        result["headers"] = {name: {"schema": schema} for name, schema in headers.items()}
     return result
 
 
@@ -95,21 +100,40 @@ class OpenAPI:
         self._blueprint = blueprint
         self._prefix = prefix
         self._routes: Schema | None = None
+        self._made: tuple[tuple[list[str], str | None, str], bytes] | None = None
 
-    def document(self, catalog: Catalog, root: str = "") -> Schema:
-        """The whole document.
+    async def document(self, catalog: Catalog, default: str | None, root: str) -> bytes:
+        """The whole document as JSON: made in a thread, since that takes up to 0.1 s, and kept.
 
         Args:
             catalog: whose tasks become operations.
+            default: the task that ``/start`` starts, if there is one.
             root: the path under which a proxy or server mounts the app.
         """
+        wanted = (list(catalog), default, root)
+        if self._made is None or self._made[0] != wanted:
+            made = await asyncio.to_thread(self.make, catalog, default, root)
+            self._made = (wanted, encode_value(made))
+        return self._made[1]
+
+    def make(self, catalog: Catalog, default: str | None = None, root: str = "") -> Schema:
+        """The document as it is now; see `document`."""
         if self._routes is None:
             self._routes = self._read()
         document = copy.deepcopy(self._routes)
-        generic = document["paths"].pop(self._prefix + START)["post"]
+        paths, prefix = document["paths"], self._prefix
+        generic = paths.pop(prefix + START)["post"]
         for name in sorted(catalog):
-            path = f"{self._prefix}/start/{name}"
-            document["paths"][path] = {"post": typed(generic, catalog[name])}
+            operation = typed(generic, catalog[name])
+            operation["operationId"] = f"start_{name}"
+            operation["summary"] = catalog[name].description.partition("\n")[0] or f"Start {name}"
+            operation["description"] = catalog[name].description
+            paths[f"{prefix}/start/{name}"] = {"post": operation}
+        if default is not None:
+            paths[prefix + START_DEFAULT]["post"] = typed(
+                paths[prefix + START_DEFAULT]["post"], catalog[default]
+            )
+        paths[prefix + RETRY]["post"]["requestBody"] = body(changes(catalog))
         if root:
             document["servers"] = [{"url": root}]
         return document
@@ -132,19 +156,25 @@ def typed(generic: Schema, task: Task) -> Schema:
     """The operation that starts one task: its arguments and its result have their types."""
     operation: Schema = copy.deepcopy(generic)
     arguments = task.arguments.schema()
-    operation["operationId"] = f"start_{task.name}"
-    operation["summary"] = task.description.partition("\n")[0] or f"Start {task.name}"
-    operation["description"] = task.description
     operation["parameters"] = [each for each in operation["parameters"] if each["in"] != "path"]
     many = {"type": "array", "items": arguments}
     required = bool(arguments.get("required"))
     operation["requestBody"] = body({"anyOf": [arguments, many]}, required)
-    reference = {"$ref": REFERENCE.format(name=JobDocument.__name__)}
-    result = {"type": "object", "properties": {"result": task.result_schema()}}
-    job = {"allOf": [reference, result]}
+    fields = {"args": arguments, "result": task.result_schema()}
+    job = {"allOf": [ref(JobDocument), {"type": "object", "properties": fields}]}
     jobs = {"type": "object", "properties": {"jobs": {"type": "array", "items": job}}}
     answers = operation["responses"]
     answers["200"]["content"]["application/json"]["schema"] = job
     accepted = {"anyOf": [job, {**jobs, "required": ["jobs"]}]}
     answers["202"]["content"]["application/json"]["schema"] = accepted
     return operation
+
+
+def changes(catalog: Catalog) -> Schema:
+    """What a retry may change: some of the arguments of the job's task, whichever that is."""
+    options = []
+    for name in sorted(catalog):
+        option = catalog[name].arguments.schema()
+        option.pop("required", None)
+        options.append({**option, "title": name})
+    return {"anyOf": options} if options else {"type": "object", "maxProperties": 0}

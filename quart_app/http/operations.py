@@ -14,12 +14,12 @@ from quart_app.domain.status import STATUSES
 from quart_app.http.documents import JobDocument, Link, TaskDocument
 
 Schema = dict[str, Any]
-Answer = tuple[Schema | None, str, dict[str, Schema]]
+Answer = tuple[Schema, str, dict[str, Schema]]
 
 
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
-    """An error (RFC 9457). ``type`` says which; ``detail`` says what to do next. Of arguments that do
-    not fit, ``errors`` names each by its place."""
+    """An error (RFC 9457): ``type`` says which, ``detail`` what to do next, ``errors`` names each
+    argument that does not fit by its place."""
 
     type: str
     title: str
@@ -90,9 +90,11 @@ APPLIED = {"Preference-Applied": TEXT}
 STARTED = {**APPLIED, "Idempotency-Replayed": {"enum": ["true"]}}
 WAIT = header("Prefer", "wait=N: answer when the job is over, after N seconds at the latest")
 PREFER = header("Prefer", "wait=N as in RFC 7240, or respond-async: do not wait at all")
+BARE = '[!-~]|[!#-~][ -~]{0,253}[!-~]|"[ -~]{0,253}[!#-~]'
+"""What is not quoted: one character, or more that do not begin and end with a quotation mark."""
 KEY: Schema = {
     **header("Idempotency-Key", "A repeated request with the same key starts nothing new"),
-    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!#-~]+$"},
+    "schema": {"type": "string", "pattern": f'^[ \\t]*("[ -~]{{1,255}}"|{BARE})[ \\t]*$'},
 }
 
 BAD = {400: "The request cannot be understood"}
@@ -164,9 +166,7 @@ OPERATIONS: dict[str, Operation] = {
         parameters=(PREFER, KEY),
         body={"anyOf": [OBJECT, {"type": "array", "items": OBJECT}]},
     ),
-    "start": Operation(
-        group="start", answers=STARTS, problems=STARTING, parameters=(PREFER, KEY)
-    ),
+    "start": Operation(group="start", answers=STARTS, problems=STARTING, parameters=(PREFER, KEY)),
     "cancel": Operation(
         group="cancel",
         answers={200: JOB, 202: CANCELING},
@@ -197,7 +197,7 @@ OPERATIONS: dict[str, Operation] = {
     "get_result": Operation(
         group="jobs",
         answers={
-            200: ({}, "Exactly what the function returned", APPLIED),
+            200: ({}, "Exactly what the function returned", {}),
             202: (*ACCEPTED[:2], {**LOCATED, **APPLIED}),
         },
         problems={**MISSING, 409: "It failed or was canceled", **DOWN},

@@ -277,6 +277,18 @@ def base_url(scheme: str, host: str, root: str) -> str:
     return f"{scheme}://{host}{root}"
 
 
+def address_of(server: tuple[str, int | None] | None) -> str:
+    """What stands for the Host field of a client that sent none (HTTP/1.0): our own address.
+
+    >>> address_of(("::1", 8000)), address_of(("127.0.0.1", 80)), address_of(("/run/it", None))
+    ('[::1]:8000', '127.0.0.1:80', '')
+    """
+    if server is None or server[1] is None:  # A socket that is a file.
+        return ""
+    name = f"[{server[0]}]" if ":" in server[0] else server[0]
+    return f"{name}:{server[1]}"
+
+
 def read_query(request: Request) -> Query:
     """The filters and the cursor of a list.
 

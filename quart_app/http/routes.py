@@ -26,6 +26,7 @@ from quart_app.http.requests import (
     NO_PREFERENCE,
     Fields,
     Preference,
+    address_of,
     base_url,
     read_json,
     read_key,
@@ -73,7 +74,8 @@ class JobRoutes:
         """The request itself, its fields, and the absolute URL under which we are mounted."""
         current: Request = request._get_current_object()  # type: ignore[attr-defined]
         fields = Fields(current.scope["headers"])
-        base = base_url(current.scheme, fields.get("host", ""), current.root_path)
+        host = fields.get("host") or address_of(current.scope["server"])
+        base = base_url(current.scheme, host, current.root_path)
         return current, fields, base + self._site.prefix
 
     def _default(self) -> Task:
@@ -168,7 +170,7 @@ class JobRoutes:
         return answer(200, encode_value({"jobs": jobs, "next": following}))
 
     async def get_job(self, job_id: str) -> Response:
-        """One job; with ``Prefer: wait=N`` as soon as it is over."""
+        """One job; with Prefer: wait=N as soon as it is over."""
         _, fields, base = self._read()
         preference = read_preference(fields, self._site.limits.max_wait)
         job = await self._service.wait(job_id, preference.wait or 0.0)

@@ -25,16 +25,25 @@ LOAD = 1.0
 """Seconds that starting processes on a busy machine may add to what is measured from outside."""
 
 
-def gone(pids: list[int]) -> bool:
-    """Whether none of these processes lives."""
-    return not any(Path(f"/proc/{pid}").exists() for pid in pids)
+def alive(pids: list[int]) -> list[str]:
+    """What is left of these processes; one that is dead and only waits to be reaped is gone."""
+    left = []
+    for pid in pids:
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+            command = Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+        except OSError:
+            continue
+        if state != "Z":
+            left.append(f"{pid} {state} {command}")
+    return left
 
 
 def wait_gone(pids: list[int], seconds: float) -> None:
     """Wait until none of these processes lives."""
     end = time.monotonic() + seconds
-    while not gone(pids):
-        assert time.monotonic() < end, "children outlived the service"
+    while left := alive(pids):
+        assert time.monotonic() < end, f"children outlived the service: {left}"
         time.sleep(0.02)
 
 

@@ -1,23 +1,33 @@
-"""What `csv_profile` finds out of a table's columns, cell by cell, in memory that does not grow.
+"""The rows of a CSV file, and what `csv_profile` finds out of its columns, in memory that does not
+grow with the file.
 
 Nothing may live here that opens a file or knows of jobs.
 """
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import heapq
 import math
 import re
 from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from datetime import date, datetime, timedelta
-from typing import Literal, cast
+from io import TextIOWrapper
+from typing import Any, Literal, cast
 
 import msgspec
 
 Kind = Literal["integer", "number", "date", "datetime", "boolean", "text"]
 Number = int | float
+NUMERIC = ("integer", "number")
 
+CODECS = {"utf-8": "utf-8-sig", "utf-16": "utf-16", "latin-1": "latin-1", "cp1252": "cp1252"}
+ROW = 2**22
+"""Characters that a row may have."""
+BATCH = 2**16
+"""Characters that are looked at together."""
 COLUMNS = 500
 SHOWN = 64
 """Characters of a name, minimum or maximum that are kept: 500 columns fit into a result."""
@@ -30,6 +40,53 @@ VALUE = re.compile(
     r"|(?P<boolean>(?i:true|false))",
     re.ASCII,
 )
+
+
+class InvalidCSV(ValueError):
+    """The file is no CSV that can be read; the message says where."""
+
+
+def read_rows(text: TextIOWrapper, delimiter: str, encoding: str) -> Iterator[list[str]]:
+    """The rows that are not blank.
+
+    Raises:
+        InvalidCSV: with the line.
+    """
+    lines = _Lines(text)
+    try:
+        for row in csv.reader(lines, delimiter=delimiter, strict=True):
+            lines.room = ROW
+            if row:
+                yield row
+    except csv.Error as error:
+        raise InvalidCSV(f"line {lines.number}: {error}") from None
+    except UnicodeError as error:
+        why = error.reason if isinstance(error, UnicodeDecodeError) else error
+        message = f"after line {lines.number} the file is not {encoding}: {why}"
+        raise InvalidCSV(message) from None
+
+
+class _Lines:
+    """Lines for the reader: a file without line ends, or with a quote that never closes, is refused
+    and not read into memory."""
+
+    def __init__(self, text: TextIOWrapper) -> None:
+        self._text = text
+        self.number = 0
+        self.room = ROW
+
+    def __iter__(self) -> _Lines:
+        return self
+
+    def __next__(self) -> str:
+        line = self._text.readline(self.room + 1)
+        self.number += line != ""
+        self.room -= len(line)
+        if self.room < 0:
+            raise csv.Error(f"the row has more than {ROW} characters: is this a CSV file?")
+        if not line:
+            raise StopIteration
+        return line
 
 
 class ColumnProfile(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,8 +126,8 @@ class Distinct:
     values always give the same estimate.
 
     >>> distinct = Distinct()
-    >>> for value in ("a", "b", "a"):
-    ...     distinct.add(value)
+    >>> distinct.take(["a", "b"])
+    >>> distinct.take(["a"])
     >>> distinct.count()
     (2, False)
     """
@@ -79,25 +136,26 @@ class Distinct:
     EXACT = 2 * K
 
     def __init__(self) -> None:
-        self._smallest: set[int] = set()
-        self._below = 2**64
+        self._smallest: set[bytes] = set()
+        self._below: bytes | None = None
 
-    def add(self, value: str) -> None:
-        """Take a value."""
-        digest = hashlib.blake2b(value.encode(errors="surrogatepass"), digest_size=8).digest()
-        hashed = int.from_bytes(digest, "big")
-        if hashed < self._below:
-            self._smallest.add(hashed)
-            if len(self._smallest) > self.EXACT:
-                kept = heapq.nsmallest(self.K, self._smallest)
-                self._smallest, self._below = set(kept), kept[-1]
+    def take(self, values: Iterable[str]) -> None:
+        """Take values."""
+        smallest, below = self._smallest, self._below
+        for value in values:
+            hashed = hashlib.blake2b(value.encode(), digest_size=8).digest()
+            if below is None or hashed < below:
+                smallest.add(hashed)
+        if len(smallest) > self.EXACT:
+            kept = heapq.nsmallest(self.K, smallest)
+            self._smallest, self._below = set(kept), kept[-1]
 
     def count(self) -> tuple[int, bool]:
         """How many there are, and whether that is an estimate."""
-        if self._below == 2**64:
+        if self._below is None:
             return len(self._smallest), False
-        kept = heapq.nsmallest(self.K, self._smallest)
-        return round((self.K - 1) * 2**64 / kept[-1]), True
+        kth = heapq.nsmallest(self.K, self._smallest)[-1]
+        return round((self.K - 1) * 2**64 / int.from_bytes(kth, "big")), True
 
 
 class Sum:
@@ -108,11 +166,11 @@ class Sum:
         self._total = 0
         self._count = 0
 
-    def add(self, value: Number) -> None:
-        """Take a value."""
+    def add(self, value: Number, times: int) -> None:
+        """Take a value that comes so many times."""
         numerator, denominator = value.as_integer_ratio()
-        self._total += numerator << (1075 - denominator.bit_length())
-        self._count += 1
+        self._total += times * numerator << (1075 - denominator.bit_length())
+        self._count += times
 
     def mean(self) -> float:
         """The mean, rounded once."""
@@ -120,27 +178,18 @@ class Sum:
 
 
 class Range:
-    """The smallest and the largest value, by a key.
-
-    >>> range_ = Range()
-    >>> range_.add(2, "two")
-    >>> range_.add(1, "one")
-    >>> range_.low, range_.high
-    ('one', 'two')
-    """
+    """The smallest and the largest value, each by its key and as it is shown."""
 
     def __init__(self) -> None:
-        self._low_key: Number | str | None = None
-        self._high_key: Number | str | None = None
-        self.low: Number | str | None = None
-        self.high: Number | str | None = None
+        self.low: tuple[Any, Number | str] | None = None
+        self.high: tuple[Any, Number | str] | None = None
 
     def add(self, key: Number | str, value: Number | str) -> None:
         """Take a value. Keys are all numbers or all text."""
-        if self._low_key is None or key < self._low_key:  # type: ignore[operator]
-            self._low_key, self.low = key, value
-        if self._high_key is None or key > self._high_key:  # type: ignore[operator]
-            self._high_key, self.high = key, value
+        if self.low is None or key < self.low[0]:
+            self.low = key, value
+        if self.high is None or key > self.high[0]:
+            self.high = key, value
 
 
 class Column:
@@ -152,46 +201,45 @@ class Column:
 
     def __init__(self, name: str) -> None:
         self._name = name[:SHOWN]
-        self.empty = 0
-        self._kinds: Counter[Kind] = Counter()
+        self._empty = 0
+        self._kinds: Counter[str] = Counter()
         self._distinct = Distinct()
         self._sum = Sum()
         self._numbers = Range()
         self._others = Range()
         self._texts = Range()
 
-    def add(self, cell: str) -> None:
-        """Take a cell. White space around it is no part of it."""
-        value = cell.strip()
-        if not value:
-            self.empty += 1
-            return
-        kind, key = classify(value)
-        self._kinds[kind] += 1
-        self._distinct.add(value)
-        start = value[:SHOWN]
-        self._texts.add(start, start)  # Starts have the order of the wholes.
-        if kind in ("integer", "number"):
-            self._sum.add(key)
-            self._numbers.add(key, key)
-        elif kind != "text":
-            self._others.add(key, start)
+    def take(self, cells: Iterable[str]) -> None:
+        """Take cells. White space around one is no part of it."""
+        values = Counter(map(str.strip, cells))
+        self._empty += values.pop("", 0)
+        self._distinct.take(values)
+        for value, times in values.items():
+            kind, key = classify(value)
+            self._kinds[kind] += times
+            if kind in NUMERIC:
+                self._sum.add(key, times)
+                self._numbers.add(key, key)
+            elif kind != "text":
+                self._others.add(key, value)
+        for value in (min(values), max(values)) if values else ():
+            self._texts.add(value[:SHOWN], value[:SHOWN])  # Starts have the order of the wholes.
 
     def profile(self) -> ColumnProfile:
         """What was found."""
         distinct, estimated = self._distinct.count()
         type_ = fitting(set(self._kinds))
-        numeric = type_ in ("integer", "number")
+        numeric = type_ in NUMERIC
         range_ = self._numbers if numeric else self._texts if type_ == "text" else self._others
         return ColumnProfile(
             name=self._name,
             type=type_,
             kinds=dict(self._kinds),
-            empty=self.empty,
-            distinct=distinct,
+            empty=self._empty,
+            distinct=min(distinct, self._kinds.total()),
             distinct_is_estimate=estimated,
-            min=range_.low,
-            max=range_.high,
+            min=None if range_.low is None else range_.low[1],
+            max=None if range_.high is None else range_.high[1],
             mean=self._sum.mean() if numeric else None,
         )
 
@@ -204,18 +252,51 @@ class Table:
     """
 
     def __init__(self, names: list[str]) -> None:
-        self.columns = [Column(name) for name in names]
+        self._columns = [Column(name) for name in names]
+        self._waiting: list[list[str]] = []
+        self._room = BATCH
         self.rows = 0
         self.ragged = 0
+
+    @classmethod
+    def of(cls, first: list[str], *, header: bool) -> Table:
+        """A table by its first row: the columns' names, or cells like all others.
+
+        Raises:
+            InvalidCSV: there are too many.
+        """
+        if len(first) > COLUMNS:
+            message = f"the first row has {len(first)} cells; at most {COLUMNS} are profiled"
+            raise InvalidCSV(message)
+        if header:
+            return cls([name.strip() for name in first])
+        table = cls([f"column {number}" for number in range(1, len(first) + 1)])
+        table.add(first)
+        return table
 
     def add(self, row: list[str]) -> None:
         """Take a row. Cells past the last column are left out, missing ones are empty."""
         self.rows += 1
-        self.ragged += len(row) != len(self.columns)
-        for column, cell in zip(self.columns, row, strict=False):
-            column.add(cell)
-        for column in self.columns[len(row) :]:
-            column.empty += 1
+        missing = len(self._columns) - len(row)
+        if missing:
+            self.ragged += 1
+            row = row[: len(self._columns)] + [""] * missing
+        self._waiting.append(row)
+        self._room -= sum(map(len, row)) + len(row)
+        if self._room <= 0:
+            self._flush()
+
+    def _flush(self) -> None:
+        """Give the columns their cells: many at once, since most cells come more than once."""
+        for column, cells in zip(self._columns, zip(*self._waiting, strict=True), strict=False):
+            column.take(cells)
+        self._waiting.clear()
+        self._room = BATCH
+
+    def profile(self) -> list[ColumnProfile]:
+        """What was found, once all rows were taken."""
+        self._flush()
+        return [column.profile() for column in self._columns]
 
 
 def classify(value: str) -> tuple[Kind, Number]:
@@ -234,7 +315,7 @@ def classify(value: str) -> tuple[Kind, Number]:
         return "text", 0
 
 
-def fitting(kinds: set[Kind]) -> Kind | Literal["empty"]:
+def fitting(kinds: set[str]) -> Kind | Literal["empty"]:
     """The narrowest type that fits cells of all these kinds.
 
     >>> fitting({"integer", "number"}), fitting({"date", "boolean"}), fitting(set())
@@ -248,7 +329,7 @@ def fitting(kinds: set[Kind]) -> Kind | Literal["empty"]:
     return "text"
 
 
-FITTING: dict[Kind, set[Kind]] = {
+FITTING: dict[Kind, set[str]] = {
     "integer": {"integer"},
     "number": {"integer", "number"},
     "date": {"date"},
@@ -281,7 +362,7 @@ def _boolean(value: str) -> int:
     return value.lower() == "true"
 
 
-READERS = {
+READERS: dict[Kind, Callable[[str], Number]] = {
     "integer": int,
     "number": _number,
     "date": _date,

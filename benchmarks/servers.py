@@ -1,0 +1,75 @@
+"""The apps that the benchmarks put under load, for ``hypercorn benchmarks.servers:NAME``.
+
+`bare` and `reading` are what people write without this package; `raw` is the least that any ASGI
+app can do. Nothing may live here that measures.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from quart import Quart, request
+
+from benchmarks.tasks import NO_LIMITS, noop, sleeper
+from quart_app import create_app
+
+ours = create_app([noop, sleeper], QUART_APP_DEFAULT_TASK="noop", **NO_LIMITS)
+"""As users have it, except that the limits refuse nothing: 10,000 finished jobs are kept."""
+
+keeping = create_app(
+    [noop, sleeper], QUART_APP_RETAIN_COUNT=1_000_000, QUART_APP_RETAIN_BYTES=2**30, **NO_LIMITS
+)
+"""Forgets nothing."""
+
+bare = Quart("bare", static_folder=None)
+"""The tutorial's app: start an asyncio task, keep it in a set, answer."""
+
+reading = Quart("reading", static_folder=None)
+"""The same, and it reads the request's JSON as a route with arguments must."""
+
+_tasks: set[asyncio.Task[None]] = set()
+
+
+def _start() -> dict[str, str]:
+    task = asyncio.create_task(noop.function())
+    _tasks.add(task)
+    task.add_done_callback(_tasks.discard)
+    return {"status": "Task started"}
+
+
+@bare.get("/start")
+async def _get() -> dict[str, str]:
+    return _start()
+
+
+@bare.post("/start/noop")
+async def _post() -> tuple[dict[str, str], int]:
+    return _start(), 202
+
+
+@reading.post("/start/noop")
+async def _read() -> tuple[dict[str, str], int]:
+    arguments = await request.get_json()
+    if arguments != {}:
+        return {"status": "These arguments do not fit"}, 422
+    return _start(), 202
+
+
+async def raw(
+    scope: MutableMapping[str, Any],
+    receive: Callable[[], Awaitable[Any]],
+    send: Callable[[Any], Awaitable[None]],
+) -> None:
+    """Answers 202 to whatever comes."""
+    if scope["type"] == "lifespan":
+        while True:
+            message = await receive()
+            await send({"type": f"{message['type']}.complete"})
+            if message["type"] == "lifespan.shutdown":
+                return
+    body = b'{"status": "Task started"}'
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": 202, "headers": headers})
+    await send({"type": "http.response.body", "body": body, "more_body": False})

@@ -1,0 +1,34 @@
+"""The tasks that are started by the hundred thousand.
+
+`function` of each is the plain coroutine function: what the peers run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from quart_app import task
+
+NO_LIMITS: dict[str, int] = {
+    "QUART_APP_MAX_RUNNING": 1_000_000,
+    "QUART_APP_MAX_QUEUED": 1_000_000,
+    "QUART_APP_DRAIN": 0,
+}
+
+
+@task
+async def noop() -> None:
+    """Nothing."""
+
+
+@task
+async def sleeper() -> None:
+    """Nothing for an hour."""
+    await asyncio.sleep(3600)
+
+
+async def while_any(count: Callable[[], int]) -> None:
+    """Let the loop turn until there are none."""
+    while count():  # noqa: ASYNC110 - none of those who are waited for has an event
+        await asyncio.sleep(0)

@@ -1,0 +1,111 @@
+"""Functions for processes: they are found there by name, so they stand at a module's top."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from quart_app.core.context import Context
+
+
+def where() -> int:
+    """The process in which it runs."""
+    return os.getpid()
+
+
+def double(number: int) -> int:
+    return 2 * number
+
+
+def fails(message: str) -> None:
+    raise ValueError(message)
+
+
+def exits() -> None:
+    sys.exit(3)
+
+
+def dies(status: int) -> None:
+    os._exit(status)
+
+
+def kills_itself() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def reports(ctx: Context, steps: int) -> str:
+    """Says how far it is."""
+    for step in range(steps):
+        ctx.progress(step + 1, steps, f"step {step + 1}")
+        time.sleep(0.05)
+    return f"{ctx.id} {ctx.attempt}"
+
+
+def sleeps(path: str) -> None:
+    """Says when it has begun, and whether its cleanup has run."""
+    Path(path, "begun").touch()
+    try:
+        time.sleep(60)
+    finally:
+        Path(path, "clean").touch()
+
+
+def counts_cancels(path: str) -> str:
+    """Sees how many CancelledErrors there are, and comes to its end."""
+    seen = 0
+    until = time.monotonic() + 60
+    Path(path, "begun").touch()
+    while time.monotonic() < until:
+        try:
+            time.sleep(0.3)
+            if seen:
+                break
+        except asyncio.CancelledError:
+            seen += 1
+    return f"saw {seen}"
+
+
+def polls(ctx: Context, path: str) -> None:
+    """Looks at its flag, and so ends by itself."""
+    Path(path, "begun").touch()
+    try:
+        while True:
+            time.sleep(0.01)
+            ctx.check_canceled()
+    except asyncio.CancelledError:
+        Path(path, "canceled" if ctx.canceled else "wrong").touch()
+        raise
+
+
+def raises_cancelled() -> None:
+    raise asyncio.CancelledError
+
+
+def deaf(path: str) -> None:
+    """Swallows every signal for a minute."""
+    Path(path, "begun").touch()
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        try:
+            time.sleep(0.1)
+        except BaseException:  # noqa: BLE001, S112 - that is the point
+            continue
+
+
+def stuck(path: str, pid: bool = False) -> None:
+    """Stands in one call of C that holds the interpreter's lock: no Python code can run."""
+    Path(path, "begun").write_text(str(os.getpid()))
+    ctypes.PyDLL(None).sleep(60)
+
+
+def grows(count: int) -> str:
+    return "x" * count
+
+
+def is_no_json() -> object:
+    return object()

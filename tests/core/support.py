@@ -1,0 +1,158 @@
+"""The core put together for tests: everything but the web, and what was told of every job."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
+
+from quart_app.core.drain import Drain
+from quart_app.core.durations import Durations
+from quart_app.core.hub import Hub
+from quart_app.core.invoke import Invoker
+from quart_app.core.ledger import Ledger
+from quart_app.core.ports import Store
+from quart_app.core.processes import Processes
+from quart_app.core.registry import Registry
+from quart_app.core.runner import Runner
+from quart_app.core.service import SERVICE, Service
+from quart_app.core.start import serve, unserve
+from quart_app.core.threads import Threads
+from quart_app.core.upkeep import Upkeep
+from quart_app.domain.jobs import Job, JobEvent, Retention
+from quart_app.domain.status import TERMINAL
+from quart_app.domain.tasks import Catalog, Lane, Task
+from quart_app.engines.local import LocalEngine
+from quart_app.stores.memory import MemoryStore
+
+FOREVER = Retention(1_000_000, 1e9, 2**40)
+
+
+class Core:
+    """A service on one event loop, from ``async with`` to its end, and its story in `events`.
+
+    At the end it checks that nothing is left: no handle, no delivery, no asyncio task.
+
+    Args:
+        tasks: functions or tasks on offer.
+        room: how many jobs of each lane run at once.
+        grace: seconds from the request to stop until a job is overdue, or is left behind.
+        drain: seconds that jobs have at the shutdown.
+        processes: a pool that others have made, or None for one of its own.
+    """
+
+    def __init__(
+        self,
+        *tasks: Task | Callable[..., Any],
+        room: int = 1_000,
+        grace: float = 2.0,
+        drain: float = 5.0,
+        store: Store | None = None,
+        max_waiting: int = 10_000,
+        max_result: int = 2**20,
+        debug: bool = False,
+        retention: Retention = FOREVER,
+        processes: Processes | None = None,
+    ) -> None:
+        self.catalog = Catalog(t if isinstance(t, Task) else Task(t) for t in tasks)
+        self.store = MemoryStore() if store is None else store
+        self.hub = Hub()
+        self.events: list[JobEvent] = []
+        self.hub.subscribe(self.events.append)
+        self.ledger = Ledger(self.store, self.hub, max_waiting=max_waiting, clock=self.now)
+        self.registry = Registry(grace)
+        self.durations = Durations()
+        self.hub.subscribe_ends(self.durations.on_end)
+        context = contextvars.Context()
+        rooms: dict[Lane, int] = {"loop": room, "thread": room, "process": min(room, 2)}
+        self.engine = LocalEngine(rooms, context)
+        self.service = Service(
+            catalog=self.catalog,
+            store=self.store,
+            ledger=self.ledger,
+            hub=self.hub,
+            registry=self.registry,
+            engine=self.engine,
+            durations=self.durations,
+        )
+        context.run(SERVICE.set, self.service)
+        self.threads = Threads()
+        self._own = processes is None
+        self.processes = Processes(2, self.threads) if processes is None else processes
+        invoker = Invoker(self.threads, self.processes, max_result=max_result, debug=debug)
+        self.runner = Runner(self.catalog, self.ledger, self.registry, invoker)
+        self.upkeep = Upkeep(
+            self.ledger, self.store, self.engine, self.registry, self.catalog, retention
+        )
+        self.drain = Drain(self.service, drain=drain, grace=grace)
+
+    def now(self) -> float:
+        """The loop's time, so that virtual time is what the records show."""
+        return asyncio.get_running_loop().time()
+
+    async def __aenter__(self) -> Core:
+        await self.store.open()
+        await self.engine.work(self.runner.run)
+        serve(self.service)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        unserve(self.service)
+        try:
+            if kind is None:
+                await asyncio.sleep(0)  # What was just canceled has a turn to end.
+                self.check_nothing_is_left()
+        finally:
+            if self._own:
+                self.processes.close()
+                await self.threads.call(self.processes.join)
+            self.threads.close()
+            await self.store.close()
+
+    def check_nothing_is_left(self) -> None:
+        """No handle, no delivery, no asyncio task of ours."""
+        assert len(self.registry) == 0
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    async def start(self, task: str | Callable[..., Any], /, **values: Any) -> str:
+        """Start a job; its id."""
+        named = self.catalog[task if isinstance(task, str) else task.__name__]
+        job, _ = await self.service.start(named, named.arguments.write(values))
+        return job.id
+
+    async def job(self, job_id: str) -> Job:
+        """The newest version of a job."""
+        return await self.service.get(job_id)
+
+    async def ended(self, job_id: str) -> Job:
+        """The job when it is over and its runner has gone."""
+        job = await self.service.wait(job_id, None)
+        await self.engine.idle()
+        return job
+
+    async def run(self, task: str | Callable[..., Any], /, **values: Any) -> Job:
+        """Start a job and wait for its end."""
+        return await self.ended(await self.start(task, **values))
+
+    def story(self, job_id: str) -> list[str]:
+        """The kinds of a job's events, in order."""
+        return [event.kind for event in self.events if event.job.id == job_id]
+
+    def check_stories(self) -> None:
+        """Every job has exactly one ending, it is the last thing told, and order is kept."""
+        told: dict[str, list[JobEvent]] = defaultdict(list)
+        for event in self.events:
+            told[event.job.id].append(event)
+        assert [event.seq for event in self.events] == sorted({e.seq for e in self.events})
+        for events in told.values():
+            endings = Counter(event.job.status in TERMINAL for event in events)
+            assert endings[True] == 1, [event.kind for event in events]
+            assert events[-1].job.over

@@ -1,0 +1,350 @@
+"""``run="process"``: beside the interpreter, interrupted, killed, and ended with its parent."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from quart_app.core.processes import Processes
+from quart_app.core.threads import Threads
+from quart_app.domain.jobs import Failure, Progress
+from quart_app.domain.tasks import Task
+from quart_app.testing import wait_until
+from tests.core import process_tasks as tasks
+from tests.core.support import Core
+
+pytestmark = [pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[Processes]:
+    """One pool for many tests: its processes take half a second to begin."""
+    threads = Threads("test-pool")
+    processes = Processes(2, threads)
+
+    async def begin() -> None:
+        async with Core(process(tasks.where), processes=processes) as core:
+            assert (await core.run(tasks.where)).status == "succeeded"
+
+    asyncio.run(begin())
+    yield processes
+    processes.close()
+    processes.join()
+    threads.close()
+
+
+def process(function: Callable[..., Any], **options: Any) -> Task:
+    """The function as a task for processes."""
+    return Task(function, run="process", **options)
+
+
+async def begun(path: Path) -> None:
+    """Wait until the function says that it runs."""
+    await wait_until((path / "begun").exists, "the function has begun")
+
+
+def alive(pid: int) -> bool:
+    """Whether there is such a process."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def children() -> list[int]:
+    """The processes of every pool of this one."""
+    return [child.pid for child in multiprocessing.active_children() if child.pid is not None]
+
+
+async def test_a_job_runs_in_a_process_of_its_own(pool: Processes) -> None:
+    """Arguments and results go as JSON; one process serves many jobs."""
+    async with Core(process(tasks.where), process(tasks.double), processes=pool) as core:
+        pids = {(await core.run(tasks.where)).result for _ in range(5)}
+        assert str(os.getpid()).encode() not in pids
+        assert len(pids) <= 2
+        assert (await core.run(tasks.double, number=21)).result == b"42"
+
+
+async def test_an_error_comes_back_as_text(
+    pool: Processes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its class, its message, its traceback in the log; sys.exit() ends only the job."""
+    functions = (tasks.fails, tasks.exits, tasks.raises_cancelled, tasks.is_no_json, tasks.grows)
+    async with Core(*map(process, functions), processes=pool, max_result=100, debug=True) as core:
+        job = await core.run(tasks.fails, message="no")
+        assert (job.status, job.reason) == ("failed", "error")
+        assert job.error is not None
+        assert (job.error.code, job.error.message) == ("ValueError", "no")
+        assert "in fails" in (job.error.traceback or "")
+        assert (await core.run(tasks.exits)).error is not None
+        job = await core.run(tasks.raises_cancelled)
+        assert (job.status, job.error and job.error.code) == ("failed", "CancelledError")
+        job = await core.run(tasks.is_no_json)
+        assert job.error is not None
+        assert "object cannot be written as JSON" in job.error.message
+        job = await core.run(tasks.grows, count=200)
+        assert job.error == Failure(
+            "ResultTooLarge", "the result has 202 bytes of JSON, 100 are allowed"
+        )
+        assert (await core.run(tasks.grows, count=5)).status == "succeeded"
+    assert "task fails failed: ValueError: no" in caplog.text
+
+
+async def test_progress_is_seen_from_outside(pool: Processes) -> None:
+    """While the job runs, and the last one at its end."""
+    async with Core(process(tasks.reports), processes=pool) as core:
+        job = await core.run(tasks.reports, steps=8)
+        assert job.result == f'"{job.id} 1"'.encode()
+        assert job.progress == Progress(8, 8, "step 8")
+        seen = [e.job.progress.current for e in core.events if e.kind == "note" and e.job.progress]
+        assert len(seen) > 2
+        assert seen == sorted(seen)
+
+
+async def test_progress_of_a_function_without_context_is_none(pool: Processes) -> None:
+    """It cannot report any."""
+    async with Core(process(tasks.double), processes=pool) as core:
+        assert (await core.run(tasks.double, number=1)).progress is None
+
+
+async def test_a_cancel_interrupts_the_function_and_its_cleanup_runs(
+    pool: Processes, tmp_path: Path
+) -> None:
+    """In its process, also where it does not look."""
+    async with Core(process(tasks.sleeps), processes=pool, grace=30) as core:
+        job_id = await core.start(tasks.sleeps, path=str(tmp_path))
+        await begun(tmp_path)
+        assert (await core.service.cancel(job_id)).status == "running"
+        job = await core.ended(job_id)
+        assert (job.status, job.reason) == ("canceled", "requested")
+        assert (tmp_path / "clean").exists()
+
+
+async def test_the_function_sees_one_cancel(pool: Processes, tmp_path: Path) -> None:
+    """However often it is asked for; the process is kept for the next job."""
+    async with Core(
+        process(tasks.counts_cancels), process(tasks.double), processes=pool, grace=30
+    ) as core:
+        job_id = await core.start(tasks.counts_cancels, path=str(tmp_path))
+        await begun(tmp_path)
+        for _ in range(10):
+            await core.service.cancel(job_id)
+            await asyncio.sleep(0.01)
+        job = await core.ended(job_id)
+        assert (job.status, job.result) == ("succeeded", b'"saw 1"')
+        assert (await core.run(tasks.double, number=1)).status == "succeeded"
+
+
+async def test_a_function_may_poll_its_flag(pool: Processes, tmp_path: Path) -> None:
+    """It is set when the cancel comes."""
+    async with Core(process(tasks.polls), processes=pool, grace=30) as core:
+        job_id = await core.start(tasks.polls, path=str(tmp_path))
+        await begun(tmp_path)
+        await core.service.cancel(job_id)
+        assert (await core.ended(job_id)).status == "canceled"
+        assert (tmp_path / "canceled").exists()
+
+
+async def test_a_timeout_interrupts_too(pool: Processes, tmp_path: Path) -> None:
+    """The reason is the timeout."""
+    async with Core(process(tasks.sleeps, timeout=0.3), processes=pool, grace=30) as core:
+        job = await core.run(tasks.sleeps, path=str(tmp_path))
+        assert (job.status, job.reason) == ("failed", "timeout")
+
+
+@pytest.mark.parametrize("function", [tasks.deaf, tasks.stuck])
+async def test_what_does_not_stop_is_killed_after_the_grace(
+    pool: Processes, tmp_path: Path, function: Callable[..., None]
+) -> None:
+    """Also where no Python code can run; it is canceled when it is gone, and its place is free."""
+    async with Core(process(function), process(tasks.double), processes=pool, grace=0.3) as core:
+        before = set(children())
+        job_id = await core.start(function, path=str(tmp_path))
+        await begun(tmp_path)
+        asked = time.monotonic()
+        await core.service.cancel(job_id)
+        job = await core.ended(job_id)
+        assert (job.status, job.reason) == ("canceled", "requested")
+        assert 0.3 <= time.monotonic() - asked < 1.5
+        await wait_until(lambda: before - set(children()), "its process is gone")
+        jobs = [await core.start(tasks.double, number=number) for number in range(4)]
+        assert [(await core.ended(each)).status for each in jobs] == ["succeeded"] * 4
+
+
+@pytest.mark.parametrize("status", [0, 3])
+async def test_a_process_that_ends_by_itself_is_a_lost_job(pool: Processes, status: int) -> None:
+    """Whatever its status; the next job has a new process."""
+    async with Core(process(tasks.dies), process(tasks.double), processes=pool) as core:
+        job = await core.run(tasks.dies, status=status)
+        assert (job.status, job.reason) == ("failed", "lost")
+        assert job.error is not None
+        assert job.error.code == "ProcessDied"
+        assert f"status {status}" in job.error.message
+        assert (await core.run(tasks.double, number=1)).status == "succeeded"
+
+
+async def test_a_killed_process_is_a_lost_job(pool: Processes) -> None:
+    """As by the kernel when memory is short."""
+    async with Core(process(tasks.kills_itself), processes=pool) as core:
+        job = await core.run(tasks.kills_itself)
+        assert (job.status, job.reason) == ("failed", "lost")
+
+
+async def test_a_cancel_while_the_function_is_imported_is_truthful(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the job is called canceled none of its code runs, and none will; nor does the next job
+    in its place suffer."""
+    module = """
+        import pathlib, time
+        here = pathlib.Path(__file__).parent
+        (here / "begun").touch()
+        time.sleep(1.5)
+        (here / "imported").touch()
+        def ran():
+            (here / "ran").touch()
+    """
+    (tmp_path / "slow_module.py").write_text(textwrap.dedent(module))
+    monkeypatch.syspath_prepend(tmp_path)
+    namespace: dict[str, Any] = {"__name__": "slow_module"}
+    exec("def ran(): ...", namespace)  # noqa: S102 - the module itself is imported by the child
+    async with Core(process(namespace["ran"]), process(tasks.double), room=1, grace=0.1) as core:
+        await core.run(tasks.double, number=1)
+        job_id = await core.start("ran")
+        await begun(tmp_path)
+        await core.service.cancel(job_id)
+        assert (await core.ended(job_id)).status == "canceled"
+        assert (await core.run(tasks.double, number=1)).status == "succeeded"
+        await asyncio.sleep(1.6)
+        assert not (tmp_path / "imported").exists()
+        assert not (tmp_path / "ran").exists()
+
+
+async def test_a_job_that_is_canceled_before_its_process_is_there_does_not_begin(
+    tmp_path: Path,
+) -> None:
+    """The pool is made for the first job, and that takes a while."""
+    async with Core(process(tasks.sleeps), grace=30) as core:
+        job_id = await core.start(tasks.sleeps, path=str(tmp_path))
+        await asyncio.sleep(0)
+        await core.service.cancel(job_id)
+        assert (await core.ended(job_id)).status == "canceled"
+        assert not (tmp_path / "begun").exists()
+
+
+async def test_a_canceled_job_whose_process_never_began_is_not_run_later(tmp_path: Path) -> None:
+    """The grace may be over before the process is there."""
+    async with Core(process(tasks.sleeps), process(tasks.double), room=1, grace=0.01) as core:
+        job_id = await core.start(tasks.sleeps, path=str(tmp_path))
+        await asyncio.sleep(0)
+        await core.service.cancel(job_id)
+        assert (await core.ended(job_id)).status == "canceled"
+        assert (await core.run(tasks.double, number=2)).result == b"4"
+        assert not (tmp_path / "begun").exists()
+
+
+async def test_a_closed_pool_leaves_no_process() -> None:
+    """Neither idle ones nor one that is stuck."""
+    before = set(children())
+    threads = Threads()
+    processes = Processes(2, threads)
+    async with Core(process(tasks.where), processes=processes) as core:
+        await core.run(tasks.where)
+        mine = set(children()) - before
+        assert len(mine) == 2
+    processes.close()
+    processes.close()
+    await wait_until(lambda: not mine & set(children()), "they are gone", 5)
+    await threads.call(processes.join)
+    threads.close()
+
+
+async def test_a_pool_that_broke_is_made_anew() -> None:
+    """An idle process may die, too."""
+    async with Core(process(tasks.where)) as core:
+        await core.run(tasks.where)
+        mine = multiprocessing.active_children()
+        for child in mine:
+            if child.name == "pebble_pool_worker":
+                child.kill()
+        pool = core.processes._pool
+        await wait_until(lambda: pool is not None and not pool.active, "the pool broke")
+        assert (await core.run(tasks.where)).status == "succeeded"
+
+
+async def test_processes_are_spawned(pool: Processes) -> None:
+    """A forked child would hide its parent's death, and keep its locks and connections."""
+    for child in multiprocessing.active_children():
+        assert type(child).__name__ == "SpawnProcess"
+
+
+PARENT = """
+    import asyncio, os, sys
+    from quart_app.core.processes import Processes
+    from quart_app.core.threads import Threads
+    from tests.core import process_tasks as tasks
+    from tests.core.support import Core
+    from tests.core.test_processes import process
+
+    async def main():
+        functions = [process(getattr(tasks, name)) for name in sys.argv[2:]]
+        async with Core(*functions) as core:
+            for name in sys.argv[2:]:
+                await core.start(name, path=sys.argv[1])
+            await asyncio.sleep(60)
+
+    if __name__ == "__main__":
+        asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("name", ["sleeps", "stuck"])
+def test_processes_end_with_their_parent(tmp_path: Path, name: str) -> None:
+    """Killed with -9 it can stop nobody, so they see to it themselves: within a second."""
+    script = tmp_path / "parent.py"
+    script.write_text(textwrap.dedent(PARENT))
+    parent = subprocess.Popen(
+        [sys.executable, script, tmp_path, name], env={**os.environ, "PYTHONPATH": os.getcwd()}
+    )
+    try:
+        deadline = time.monotonic() + 20
+        while not (tmp_path / "begun").exists():
+            assert time.monotonic() < deadline
+            assert parent.poll() is None
+            time.sleep(0.01)
+        listed = Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text()
+        pids = {
+            int(pid)
+            for task in Path(f"/proc/{parent.pid}/task").iterdir()
+            for pid in (task / "children").read_text().split()
+        }
+        assert pids >= {int(pid) for pid in listed.split()}
+        assert len(pids) >= 2
+    finally:
+        parent.send_signal(signal.SIGKILL)
+        parent.wait()
+    deadline = time.monotonic() + 1
+    while any(running(pid) for pid in pids):
+        assert time.monotonic() < deadline, "they outlive their parent"
+        time.sleep(0.01)
+
+
+def running(pid: int) -> bool:
+    """Whether a process is there and not only waited for."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False

@@ -1,0 +1,154 @@
+"""Who blocks the loop is named while it does so: the job, and the line."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import pytest
+
+from quart_app.core.registry import Registry
+from quart_app.core.watchdog import Watchdog
+from quart_app.domain.tasks import Task
+from tests.core.support import Core
+
+pytestmark = pytest.mark.blocking
+
+T = TypeVar("T")
+
+
+def stand_still(seconds: float) -> None:
+    """What no coroutine should do."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        time.sleep(0.005)  # THE LINE
+
+
+async def blocks() -> None:
+    stand_still(0.12)
+
+
+async def until_reported(watchdog: Watchdog, block: Callable[[], Awaitable[T]]) -> T:
+    """Block until it is reported; on a busy machine the watchdog may look too late for one."""
+    before = watchdog.count
+    for _ in range(50):
+        result = await block()
+        await asyncio.sleep(0.03)
+        if watchdog.count > before:
+            return result
+    raise AssertionError("it was not reported")
+
+
+@pytest.mark.slow
+async def test_a_job_that_blocks_the_loop_is_named_with_its_line(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """In the log and in the reports, newest first."""
+    async with Core(Task(blocks)) as core:
+        watchdog = Watchdog(core.registry, 0.04)
+        watchdog.start()
+        try:
+            first = await until_reported(watchdog, lambda: core.run(blocks))
+            second = await until_reported(watchdog, lambda: core.run(blocks))
+        finally:
+            watchdog.stop()
+            watchdog.join()
+        newest, *_, oldest = watchdog.reports()
+        assert (newest.job, oldest.job) == (second.id, first.id)
+        assert newest.where is not None
+        assert __file__ in newest.where
+        assert newest.where.endswith("in stand_still")
+        assert 0.05 < newest.seconds < 1
+        assert any("in blocks" in line for line in newest.stack)
+        assert len(newest.stack) <= 12
+        assert abs(newest.at - time.time()) < 60
+    assert f"blocked at {newest.where} by job {second.id}" in caplog.text
+
+
+async def test_what_is_no_job_is_named_with_its_line(caplog: pytest.LogCaptureFixture) -> None:
+    """A view or a callback may block too."""
+    watchdog = Watchdog(Registry(), 0.04)
+    watchdog.start()
+    try:
+        await until_reported(watchdog, blocks)
+    finally:
+        watchdog.stop()
+        watchdog.join()
+    assert watchdog.reports()[0].job is None
+    assert "by something that is not a job" in caplog.text
+
+
+@pytest.mark.slow
+async def test_a_loop_that_gives_signs_of_life_is_not_reported() -> None:
+    """Work in steps is no block."""
+    watchdog = Watchdog(Registry(), 0.2)
+    watchdog.start()
+    try:
+        for _ in range(10):
+            stand_still(0.01)
+            await asyncio.sleep(0.02)
+    finally:
+        watchdog.stop()
+        watchdog.join()
+    assert (watchdog.count, watchdog.reports()) == (0, [])
+
+
+@pytest.mark.slow
+async def test_only_the_newest_are_kept_and_all_are_counted() -> None:
+    """Reports are bounded."""
+    watchdog = Watchdog(Registry(), 0.02)
+    watchdog.start()
+    try:
+        for _ in range(12):
+            await until_reported(watchdog, blocks)
+    finally:
+        watchdog.stop()
+        watchdog.join()
+    assert watchdog.count >= 12
+    assert len(watchdog.reports()) == 10
+
+
+@pytest.mark.slow
+async def test_stopping_does_not_wait_for_a_sign_of_life() -> None:
+    """Neither between two looks nor while the loop stands still."""
+    watchdog = Watchdog(Registry(), 0.03)
+    watchdog.start()
+    stopper = threading.Timer(0.1, watchdog.stop)
+    stopper.start()
+    stand_still(0.25)
+    assert not any(thread.name == "quart-app-watchdog" for thread in threading.enumerate())
+    stopper.join()
+    watchdog.join()
+
+
+def test_a_watchdog_ends_with_its_loop() -> None:
+    """Also when nobody stops it."""
+    watchdog = Watchdog(Registry(), 0.02)
+    watchdog.join()
+
+    async def main() -> None:
+        watchdog.start()
+        await asyncio.sleep(0.05)
+
+    asyncio.run(main())
+    watchdog.join()
+    assert watchdog.count == 0
+
+
+def test_a_loop_that_closes_while_it_is_blocked_is_let_go() -> None:
+    """It gives no sign of life any more."""
+    watchdog = Watchdog(Registry(), 0.02)
+    loop = asyncio.new_event_loop()
+
+    async def main() -> None:
+        watchdog.start()
+        await asyncio.sleep(0.01)
+
+    loop.run_until_complete(main())
+    stand_still(0.1)
+    loop.close()
+    watchdog.join()
+    assert watchdog.count == 0

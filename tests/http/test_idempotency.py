@@ -1,0 +1,172 @@
+"""The Idempotency-Key: whoever repeats a request starts nothing twice."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from quart_app import task
+from tests.http.support import Stage, checked, problem, serving
+
+
+@task
+async def add(a: int, b: int = 1) -> int:
+    """Add two numbers."""
+    return a + b
+
+
+@task
+async def other(a: int, b: int = 1) -> int:
+    """Another task with the same arguments."""
+    return a * b
+
+
+async def test_the_same_request_again_gives_the_same_job() -> None:
+    """Idempotency-Replayed tells the second answer from the first."""
+    async with serving(add) as api:
+        first = await api.post("/start/add", {"a": 1}, Idempotency_Key='"k-1"')
+        second = await api.post("/start/add", {"a": 1}, Idempotency_Key='"k-1"')
+        assert (first.status, "Idempotency-Replayed" in first.headers) == (202, False)
+        assert second.headers["Idempotency-Replayed"] == "true"
+        assert second.json["id"] == first.json["id"]
+        assert await api.count() == 1
+
+
+async def test_the_key_is_known_while_the_job_runs_and_when_it_is_over(stage: Stage) -> None:
+    """202 while it runs; 200 with the finished document afterwards."""
+    async with serving(stage.held) as api:
+        job_id = (await api.start("held", {"label": "x"}, Idempotency_Key="k"))["id"]
+        again = await api.post("/start/held", {"label": "x"}, Idempotency_Key="k")
+        assert (again.status, again.json["id"]) == (202, job_id)
+        assert again.headers["Location"] == again.json["url"]
+        stage.end(job_id, "done")
+        await api.job(job_id, wait=5)
+        again = await api.post("/start/held", {"label": "x"}, Idempotency_Key="k")
+        assert again.status == 200
+        assert checked(again.json)["result"] == "done"
+        assert again.headers["Idempotency-Replayed"] == "true"
+        assert stage.ran == [job_id]
+
+
+async def test_a_repeated_request_may_wait_for_the_first_ones_job(stage: Stage) -> None:
+    """Prefer: wait holds for replays too."""
+    async with serving(stage.held) as api:
+        job_id = (await api.start("held", None, Idempotency_Key="k"))["id"]
+        headers = {"Idempotency_Key": "k", "Prefer": "wait=20"}
+        waiting = asyncio.create_task(api.post("/start/held", None, **headers))
+        stage.end(job_id)
+        answer = await waiting
+        assert (answer.status, answer.json["id"]) == (200, job_id)
+
+
+async def test_arguments_are_compared_and_not_their_spelling() -> None:
+    """White space, order and defaults written out make no other payload."""
+    async with serving(add) as api:
+        ids = set()
+        for body in (b'{"a":1}', b' { "b": 1, "a" : 1 } ', b'{"a":1,"b":1}'):
+            headers = {"Content-Type": "application/json", "Idempotency-Key": "k"}
+            answer = await api.ask("POST", "/start/add", data=body, headers=headers)
+            assert answer.status in (200, 202)
+            ids.add(answer.json["id"])
+        assert len(ids) == 1
+
+
+async def test_the_same_key_with_another_payload_is_422() -> None:
+    """idempotency-key-reused names the job that has the key; nothing is started."""
+    async with serving(add) as api:
+        job = await api.start("add", {"a": 1}, Idempotency_Key="k")
+        answer = await api.post("/start/add", {"a": 2}, Idempotency_Key="k")
+        found = problem(answer, 422, "idempotency-key-reused")
+        assert job["id"] in found["detail"]
+        assert await api.count() == 1
+
+
+async def test_keys_belong_to_their_task() -> None:
+    """The same key starts a job of each task."""
+    async with serving(add, other) as api:
+        first = await api.start("add", {"a": 1}, Idempotency_Key="k")
+        second = await api.start("other", {"a": 1}, Idempotency_Key="k")
+        assert first["id"] != second["id"]
+        assert (await api.post("/start", None, Idempotency_Key="k")).status == 202
+
+
+@pytest.mark.parametrize(
+    ("key", "same"),
+    [
+        ("k", '"k"'),
+        (' "k" ', "k"),
+        ("k" * 255, f'"{"k" * 255}"'),
+        ('"', '"""'),
+        ("8e03978e-40d5-43dd-bc93-6894a57f9324", '"8e03978e-40d5-43dd-bc93-6894a57f9324"'),
+        ("a key, with (signs)!", '"a key, with (signs)!"'),
+    ],
+)
+async def test_a_key_may_be_quoted_or_bare(key: str, same: str) -> None:
+    """Both spellings mean the same key; up to 255 characters."""
+    async with serving(add) as api:
+        first = await api.start("add", {"a": 1}, Idempotency_Key=key)
+        again = await api.post("/start/add", {"a": 1}, Idempotency_Key=same)
+        assert again.json["id"] == first["id"]
+
+
+@pytest.mark.parametrize("key", ["", " ", '""', "k" * 256, f'"{"k" * 256}"', "ké", "a\tb", "\x7f"])
+async def test_a_key_that_is_none_is_400(key: str) -> None:
+    """Empty, longer than 255 characters, or not printable ASCII: nothing is started."""
+    async with serving(add) as api:
+        problem(await api.post("/start/add", {"a": 1}, Idempotency_Key=key), 400)
+        assert await api.count() == 0
+
+
+async def test_two_hundred_simultaneous_requests_with_one_key_make_one_job(stage: Stage) -> None:
+    """All get the same job, one of them as the first."""
+    async with serving(stage.held, add) as api:
+        await api.start("add", {"a": 1})
+        requests = [api.post("/start/held", {"size": 1}, Idempotency_Key="k") for _ in range(200)]
+        answers = await asyncio.gather(*requests)
+        assert {answer.status for answer in answers} == {202}
+        assert len({answer.json["id"] for answer in answers}) == 1
+        replayed = [answer.headers.get("Idempotency-Replayed") for answer in answers]
+        assert (replayed.count(None), replayed.count("true")) == (1, 199)
+        assert await api.count() == 2
+        await api.job(answers[0].json["id"])
+        assert len(stage.ran) == 1
+
+
+async def test_a_whole_array_can_be_repeated() -> None:
+    """The same array with the same key gives the same jobs; another array is 422."""
+    async with serving(add) as api:
+        batch = [{"a": n} for n in range(3)]
+        first = await api.post("/start/add", batch, Idempotency_Key="k")
+        again = await api.post("/start/add", batch, Idempotency_Key="k")
+        assert "Idempotency-Replayed" not in first.headers
+        assert again.headers["Idempotency-Replayed"] == "true"
+        assert [each["id"] for each in again.json["jobs"]] == [
+            each["id"] for each in first.json["jobs"]
+        ]
+        for changed in ([{"a": 0}, {"a": 1}, {"a": 9}], [*batch, {"a": 3}]):
+            answer = await api.post("/start/add", changed, Idempotency_Key="k")
+            problem(answer, 422, "idempotency-key-reused")
+        assert await api.count() == 3
+
+
+async def test_a_refused_request_leaves_its_key_free(stage: Stage) -> None:
+    """After 503 the same request with the same key is a first one."""
+    async with serving(stage.held, max_running=1, max_queued=1) as api:
+        await api.start("held")
+        await api.job((await api.start("held"))["id"])
+        problem(await api.post("/start/held", None, Idempotency_Key="k"), 503, "queue-full")
+        await api.post("/cancel", {"match": {}})
+        answer = await api.post("/start/held", None, Idempotency_Key="k")
+        assert (answer.status, "Idempotency-Replayed" in answer.headers) == (202, False)
+
+
+async def test_a_key_lives_as_long_as_its_job() -> None:
+    """When the record has expired, the key starts a new job."""
+    async with serving(add, retain_count=0) as api:
+        first = await api.start("add", {"a": 1}, Idempotency_Key="k")
+        await api.job(first["id"], wait=5)
+        assert api.jobs.parts is not None
+        await api.jobs.parts.upkeep.prune()
+        second = await api.post("/start/add", {"a": 2}, Idempotency_Key="k")
+        assert (second.status, second.json["id"] != first["id"]) == (202, True)
