@@ -99,6 +99,8 @@ class Jobs:
         self._app = app
         prefix = self._site.prefix
         app.register_blueprint(self._blueprint(home), url_prefix=prefix or None)
+        # Also for the app's own views that start tasks: full or shutting down is their 503.
+        app.register_error_handler(JobsError, _jobs_error)
         app.before_serving(self.open)
         inner: Any = app.asgi_app
         self._edge = Edge(inner, self._site, self.close)
@@ -122,8 +124,8 @@ class Jobs:
         """Below our prefix an unknown route or a wrong method is a problem, as everywhere of ours:
         the framework itself would ask for the app's own error page."""
         error = request.routing_exception
-        if error is None or isinstance(error, RoutingException):  # A redirect to where it is.
-            return None
+        if not isinstance(error, HTTPException) or isinstance(error, RoutingException):
+            return None  # Nothing is wrong, or it is a redirect to the right place.
         below = request.path.startswith(f"{self._site.prefix}/")
         return problems.http_error(error) if below else None
 
@@ -136,7 +138,8 @@ class Jobs:
         return Settings.load(None, {} if self._app is None else self._app.config, **self.defaults)
 
     async def open(self) -> None:
-        """Begin to serve, at the app's start-up; see `_open`. Harmless where a request was first."""
+        """Begin to serve, at the app's start-up, unless a request has come before it; see
+        `_open`."""
         parts = self.parts
         if parts is None or self._closed or parts.loop is not asyncio.get_running_loop():
             await self._open()

@@ -72,7 +72,7 @@ class Checksums(msgspec.Struct, kw_only=True):
     Attributes:
         count, bytes: files read, and their bytes.
         digest: one SHA-256 for all, or null where something could not be read. It is the same as
-            that of ``find . -type f -printf '%P\\0' | LC_ALL=C sort -z | xargs -0 sha256sum -z |
+            that of ``find . -type f -printf '%P\\0' | LC_ALL=C sort -z | xargs -r0 sha256sum -z |
             sha256sum``.
         files: the first files, in that order; ``truncated`` is how many more there are.
         left_out: the first links (they are not followed), special files and what could not be

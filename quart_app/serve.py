@@ -8,6 +8,7 @@ and the process ends in time whatever its jobs and threads do. Only that order m
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import signal
 import socket
@@ -48,10 +49,11 @@ class Signals:
 
     def _wait(self) -> None:
         count = 0
-        while numbers := self._reader.recv(64):
-            count += sum(number in SIGNALS for number in numbers)
-            if count:
-                self._heard(count)
+        while True:
+            for number in self._reader.recv(64):
+                if number in SIGNALS:  # And not one of the app's own.
+                    count += 1
+                    self._heard(count)
 
 
 def _to_the_socket(number: int, frame: FrameType | None) -> None:
@@ -75,7 +77,6 @@ class Launcher:
         # Ours is the order of the shutdown; Hypercorn's own limit must not end it.
         config.shutdown_timeout = settings.drain + settings.grace + 2
         self._deadline = deadline
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._stop = asyncio.Event()
 
     async def run(self) -> None:
@@ -84,8 +85,7 @@ class Launcher:
         Raises:
             Whatever stopped the start.
         """
-        self._loop = asyncio.get_running_loop()
-        Signals(self.heard).listen()
+        Signals(functools.partial(self.heard, asyncio.get_running_loop())).listen()
         sockets_close = asyncio.Event()
         server = asyncio.create_task(
             hypercorn_serve(self._app, self._config, shutdown_trigger=sockets_close.wait)
@@ -101,13 +101,12 @@ class Launcher:
         if server.done():
             server.result()
 
-    def heard(self, count: int) -> None:
+    def heard(self, loop: asyncio.AbstractEventLoop, count: int) -> None:
         """A signal has come: the first begins the shutdown, the second skips the drain."""
         settings = self._settings
         drain = settings.drain if count == 1 else 0.0
         self._deadline.within(drain + settings.grace + 1.0)
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._begin, count)
+        loop.call_soon_threadsafe(self._begin, count)
 
     def _begin(self, count: int) -> None:
         self._jobs.begin_close()
@@ -135,7 +134,5 @@ def make_config(bind: str, base: Config | None = None) -> Config:
 def run(app: Quart, config: Config) -> int:
     """Serve an app in this process until a signal; returns the exit status."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    deadline = Deadline()
-    with asyncio.Runner() as runner:
-        runner.run(Launcher(app, config, deadline).run())
+    asyncio.run(Launcher(app, config, Deadline()).run())
     return 0

@@ -210,10 +210,9 @@ async def test_no_op_jobs_are_counted_beside_their_peers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Each of the three has one positive figure a round, and each of our jobs has succeeded."""
-    monkeypatch.setattr(overhead, "JOBS", 500)
-    monkeypatch.setattr(overhead, "BATCH", 250)
+    monkeypatch.setattr(overhead, "BATCHES", {50: 2})
     measured = await overhead.measure(rounds=1)
-    assert sorted(measured) == ["aiojobs", "create_task", "ours"]
+    assert sorted(measured) == ["aiojobs 50", "create_task 50", "ours 50"]
     assert all(len(each) == 1 and min(each) > 0 for each in measured.values())
 
 

@@ -156,12 +156,14 @@ async def test_the_tutorials_task_takes_five_seconds() -> None:
 
 def test_the_digest_of_a_tree_is_that_of_coreutils(root: Path) -> None:
     """A user can check it with find, sort and sha256sum."""
-    fill(root)
     pipeline = (
-        r"find . -type f -printf '%P\0' | LC_ALL=C sort -z | xargs -0 sha256sum -z | sha256sum"
+        r"find . -type f -printf '%P\0' | LC_ALL=C sort -z | xargs -r0 sha256sum -z | sha256sum"
     )
-    done = subprocess.run(["bash", "-c", pipeline], cwd=root, capture_output=True, check=True)
-    assert checksum().digest == done.stdout.split()[0].decode()
+    for files in (0, len(NAMES) - 1):
+        done = subprocess.run(["bash", "-c", pipeline], cwd=root, capture_output=True, check=True)
+        result = checksum()
+        assert (result.count, result.digest) == (files, done.stdout.split()[0].decode())
+        fill(root)
 
 
 def test_one_file_has_its_name_in_the_result(root: Path) -> None:

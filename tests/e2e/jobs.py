@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 import time
 from pathlib import Path
 
 from quart_app import Context, task
+
+# As an app may have: whoever handles one of these must not shut the service down.
+signal.signal(signal.SIGUSR1, lambda *_: None)
 
 
 @task

@@ -139,6 +139,24 @@ def test_status_is_readable_and_starts_are_refused_while_draining(servers: Serve
     assert server.wait(20) == 0
 
 
+def test_another_signal_is_not_a_shutdown(servers: Servers) -> None:
+    """A signal that the app itself handles leaves the service alone."""
+    server = servers("serve")
+    server.process.send_signal(signal.SIGUSR1)
+    assert all(server.get("/readyz").status_code == 200 for _ in range(20))
+    server.process.send_signal(signal.SIGTERM)
+    assert server.wait(20) == 0
+
+
+def test_a_port_that_is_taken_stops_the_start(servers: Servers) -> None:
+    """A second service on the same port says so and ends."""
+    first = servers("serve")
+    bind = first.url.removeprefix("http://")
+    second = servers.launch([sys.executable, "-m", "quart_app", "serve", "--bind", bind])
+    assert second.wait(30) == os.EX_CONFIG
+    assert f"cannot listen on {bind}" in second.log[-1]
+
+
 def test_a_second_signal_skips_the_drain(servers: Servers, kind: str, tmp_path: Path) -> None:
     """Whoever presses Ctrl-C twice does not wait: jobs are asked to stop at once."""
     server = servers(kind, drain=60 if kind == "serve" else 50, grace=2)

@@ -22,7 +22,7 @@ async def running(api: Api, name: str, args: Any = None) -> str:
     job_id = str((await api.start(name, args))["id"])
 
     async def begun() -> bool:
-        return (await api.job(job_id))["status"] == "running"
+        return bool((await api.job(job_id))["status"] == "running")
 
     await wait_until(begun, "the job runs")
     return job_id
@@ -196,6 +196,6 @@ async def test_canceling_goes_on_while_the_service_shuts_down(stage: Stage) -> N
         assert (await api.post(f"/cancel/{job_id}")).status == 202
 
         async def over() -> bool:
-            return (await api.job(job_id))["status"] == "canceled"
+            return bool((await api.job(job_id))["status"] == "canceled")
 
         await wait_until(over, "the job is canceled")

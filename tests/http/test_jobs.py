@@ -145,7 +145,7 @@ class TestOneJob:
             job_id = answer.json["id"]
 
             async def running() -> bool:
-                return (await api.job(job_id))["status"] == "running"
+                return bool((await api.job(job_id))["status"] == "running")
 
             await wait_until(running, "the job runs")
             document = await api.job(job_id)
@@ -159,7 +159,7 @@ class TestOneJob:
             second = (await api.start("held"))["id"]
 
             async def running() -> bool:
-                return (await api.job(first))["status"] == "running"
+                return bool((await api.job(first))["status"] == "running")
 
             await wait_until(running, "the first runs")
             queued, runs = await api.job(second), await api.job(first)
@@ -359,7 +359,8 @@ class TestRetry:
             answer = await api.post(f"/jobs/{job_id}/retry", {"a": "x", "c": 1})
             found = problem(answer, 422, "invalid-arguments")
             assert {each["pointer"] for each in found["errors"]} == {"#/a", "#/c"}
-            for body in ([], [{}], 3, "a"):
+            bodies: list[Any] = [[], [{}], 3, "a"]
+            for body in bodies:
                 problem(await api.post(f"/jobs/{job_id}/retry", body), 422)
             problem(await api.send(f"/jobs/{job_id}/retry", b"{"), 400)
             problem(await api.send(f"/jobs/{job_id}/retry", b"{}", "text/plain"), 415)

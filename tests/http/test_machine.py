@@ -284,7 +284,7 @@ class Service(RuleBasedStateMachine):
 @pytest.mark.slow
 def test_whatever_clients_do_the_service_tells_one_true_story() -> None:
     """Start, cancel, wait, retry and list in any order: no document ever disagrees."""
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(
         Service,
         settings=settings(
             max_examples=30,

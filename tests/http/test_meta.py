@@ -124,7 +124,7 @@ class TestHealth:
             await api.job(job_id, wait=5)
 
             async def reported() -> bool:
-                return (await api.get("/healthz")).json["blocked"]["count"] == 1
+                return bool((await api.get("/healthz")).json["blocked"]["count"] == 1)
 
             await wait_until(reported, "the block is reported")
             [newest] = (await api.get("/healthz")).json["blocked"]["newest"]

@@ -123,7 +123,7 @@ async def test_a_crash_outside_of_our_routes_is_a_problem_too() -> None:
 def add_route(api: Api, error: Exception) -> None:
     """A route beside ours that raises."""
 
-    async def own() -> None:
+    async def own() -> str:
         raise error
 
     api.app._got_first_request = False

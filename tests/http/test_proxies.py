@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from quart_app import create_app, task
@@ -70,7 +72,7 @@ async def test_opening_again_believes_no_more_proxies_than_before(rounds: int) -
         async with app.test_app():
             answer = await Api(app).ask("POST", "/start/work", headers=FORWARDED)
             assert answer.json["url"].startswith("https://jobs.example/jobs/")
-    edge = app.asgi_app
+    edge: Any = app.asgi_app
     depth = 0
     while hasattr(edge, "_app") or hasattr(edge, "app"):
         edge = getattr(edge, "_app", None) or edge.app
