@@ -27,6 +27,13 @@ def pytest_asyncio_loop_factories(
     return {"real": asyncio.new_event_loop}
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """What is there before the first test is not looked through again after each of them."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def _settings_of_the_shell(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test depends on what the developer's shell has set."""

@@ -16,7 +16,7 @@ import httpx
 import httpx2
 import pytest
 from hypercorn.config import Config
-from quart import Quart, request
+from quart import Quart, request, websocket
 
 import quart_app
 from quart_app import Context, Jobs, create_app, hosting, task
@@ -219,6 +219,57 @@ class TestInAnotherApp:
             headers = {"Authorization": "me"}
             response = await client.post("/background/start/work", headers=headers)
             assert response.status_code == 202
+
+    async def test_a_start_that_is_refused_in_a_view_is_a_problem(self) -> None:
+        """A full queue or a shutdown is 503 with Retry-After, unless the view says otherwise."""
+        app, jobs = self.shop()
+
+        @app.post("/order")
+        async def order() -> str:
+            return (await work.start(value=1)).id
+
+        async with app.test_app() as served:
+            jobs.begin_close()
+            response = await served.test_client().post("/order")
+            assert response.status_code == 503
+            assert response.headers["Retry-After"] == "1"
+            assert (await response.get_json())["type"] == "urn:quart-app:problem:draining"
+
+    async def test_a_websocket_may_start_jobs(self) -> None:
+        """Also one that stays open: the job begins all the same."""
+        app, _ = self.shop()
+
+        @app.websocket("/live")
+        async def live() -> None:
+            handle = await work.start(value=7)
+            await websocket.send(handle.id)
+            await websocket.send(str(await handle.result(timeout=5)))
+
+        async with app.test_app() as served, served.test_client().websocket("/live") as socket:
+            job_id = await socket.receive()
+            assert await socket.receive() == "7"
+            assert (await Api(app, prefix="/background").job(str(job_id)))["result"] == 7
+
+    @pytest.mark.virtual
+    async def test_a_view_may_wait_for_what_its_job_does(self) -> None:
+        """Held back until the answer has left, the job begins after a quarter of a second."""
+        app, jobs = self.shop()
+        begun = asyncio.Event()
+
+        @jobs.task
+        async def begin() -> None:
+            begun.set()
+
+        @app.post("/order")
+        async def order() -> str:
+            await begin.start()
+            await begun.wait()
+            return "begun"
+
+        async with app.test_app() as served:
+            response = await served.test_client().post("/order")
+            assert await response.get_data() == b"begun"
+            assert asyncio.get_running_loop().time() == pytest.approx(0.25, abs=0.01)
 
     def test_an_app_takes_the_extension_once(self) -> None:
         """The second is refused with the reason, whichever way it comes."""

@@ -64,10 +64,11 @@ def test_serve_takes_more_settings_of_hypercorn(
 ) -> None:
     """`--config FILE` is Hypercorn's own format; where it listens is still `--bind`."""
     file = tmp_path / "more.toml"
-    file.write_text('bind = "127.0.0.1:1"\nkeep_alive_timeout = 7\n')
+    file.write_text('bind = "127.0.0.1:1"\nkeep_alive_timeout = 7\nerrorlog = "x"\n')
     assert invoke("serve", "--config", str(file)).exit_code == 0
     [(_, config)] = served
-    assert (config.keep_alive_timeout, config.bind) == (7, ["127.0.0.1:8000"])
+    assert (config.keep_alive_timeout, config.errorlog) == (7, "x")
+    assert config.bind == ["127.0.0.1:8000"]
 
 
 @pytest.mark.parametrize("name", ["no_such_module_at_all", "quart_app:nothing"])

@@ -7,8 +7,10 @@ back as bytes and text. Nothing of the parent (store, engine, loop) may be reach
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
 import signal
+import sys
 import threading
 import traceback
 from multiprocessing import connection, parent_process
@@ -20,6 +22,7 @@ from quart_app.domain.arguments import ENCODER, Arguments, parameters_of
 from quart_app.domain.tasks import load_function
 
 TRACEBACK_BYTES = 16_384
+PR_SET_PDEATHSIG = 1
 
 
 class Call(NamedTuple):
@@ -61,6 +64,8 @@ def start(slots: Slots) -> None:
     _Here.slots = slots
     signal.signal(signal.SIGTERM, _on_signal)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform == "linux":  # Also for a call of C that lets no thread run meanwhile.
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     threading.Thread(target=_end_with_parent, name="parent-watch", daemon=True).start()
 
 
@@ -88,23 +93,23 @@ def run(call: Call) -> Answer:
     here = _Here
     slot = here.slots.array[call.slot]
     try:
-        function = load_function(call.module, call.qualname)
-        parameters, context_parameter, _ = parameters_of(function)
-        values = Arguments(call.task, parameters).read(call.args)
-        if context_parameter is not None:
-            values[context_parameter] = _context(call)
         try:
             here.interrupted = False
             here.inside = call.slot
             slot.pid = os.getpid()
-            if slot.stop:  # Asked before the pid was known: no signal came.
+            if slot.stop or here.slots.closing.value:  # Before the pid was known: no signal came.
                 here.interrupted = True
                 return Answer("canceled")
+            function = load_function(call.module, call.qualname)
+            parameters, context_parameter, _ = parameters_of(function)
+            values = Arguments(call.task, parameters).read(call.args)
+            if context_parameter is not None:
+                values[context_parameter] = _context(call)
             result = function(**values)
         finally:
             here.inside = None
             slot.pid = 0
-        return Answer("returned", ENCODER.encode(result))
+        return _returned(result)
     except asyncio.CancelledError as error:
         here.inside = None
         slot.pid = 0
@@ -112,6 +117,14 @@ def run(call: Call) -> Answer:
     except BaseException as error:  # noqa: BLE001 - the edge of user code
         text = traceback.format_exc()[-TRACEBACK_BYTES:]
         return Answer("raised", b"", type(error).__name__, _text(error), text)
+
+
+def _returned(result: Any) -> Answer:
+    try:
+        return Answer("returned", ENCODER.encode(result))
+    except Exception as error:  # noqa: BLE001 - whatever a model's own encoding raises
+        message = f"the result cannot be written as JSON: {_text(error)}"
+        return Answer("raised", b"", "InvalidResult", message)
 
 
 def _text(error: BaseException) -> str:

@@ -58,9 +58,9 @@ class Invoker:
         if handle.stop is not None:
             return Ended("not begun")
         try:
+            values = task.arguments.read(job.args)
             if task.run == "process":
                 return await self._in_process(task, job, handle, reporter)
-            values = task.arguments.read(job.args)
             if reporter is not None:
                 values[str(task.context_parameter)] = Context(
                     job.id, job.attempt, stopping=lambda: handle.stopping, report=reporter.report

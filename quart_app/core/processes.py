@@ -13,11 +13,12 @@ import asyncio
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from concurrent.futures.process import BrokenProcessPool
 
-from pebble import ProcessExpired, ProcessPool
+from pebble import CONSTS, ProcessExpired, ProcessPool
 
 from quart_app.core import child
 from quart_app.core.child import Answer, Call
@@ -27,7 +28,12 @@ from quart_app.core.threads import Threads
 from quart_app.domain.jobs import Progress
 
 POLL = 0.1
-"""Seconds between two looks at a process's progress, or at whether a killed one is gone."""
+"""Seconds between two looks at a process's progress, or at whether it is gone."""
+GONE = 3
+"""Looks at which a process is gone before we say so: pebble knows its exit status by then."""
+
+# Ours end themselves at SIGTERM; one that cannot stands in C code, and there is no use in waiting.
+CONSTS.term_timeout = 0.2
 
 
 class ProcessDied(Exception):
@@ -48,6 +54,7 @@ class Processes:
         self._free = list(range(count))
         self._pool: ProcessPool | None = None
         self._slots: Slots | None = None
+        self._ending: threading.Thread | None = None
         self._lock = asyncio.Lock()
 
     async def _ready(self) -> tuple[ProcessPool, Slots]:
@@ -91,7 +98,6 @@ class Processes:
                     os.kill(slot.pid, signal.SIGTERM)
 
             def kill() -> None:
-                # Safe: the loop's thread hands this process no other job before it sees this end.
                 signal_stop(KILLED)
                 future.cancel()  # type: ignore[no-untyped-call]
 
@@ -103,15 +109,20 @@ class Processes:
 
     def close(self) -> None:
         """End every process, at once and without waiting for any."""
-        if self._slots is not None:
-            self._slots.closing.value = 1
-        if self._pool is not None:
-            self._pool.stop()  # type: ignore[no-untyped-call]
+        pool, self._pool = self._pool, None
+        if pool is None or self._slots is None:
+            return
+        self._slots.closing.value = 1
+        pool.stop()  # type: ignore[no-untyped-call]
+        self._ending = threading.Thread(
+            target=pool.join, name="quart-app-processes-end", daemon=True
+        )
+        self._ending.start()
 
     def join(self) -> None:
-        """Wait until the processes are gone (blocking; for a thread, or the very end)."""
-        if self._pool is not None:
-            self._pool.join()
+        """Wait until closed processes are gone (blocking; for a thread, or the very end)."""
+        if self._ending is not None:
+            self._ending.join()
 
 
 async def _follow(
@@ -121,28 +132,38 @@ async def _follow(
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
     future.add_done_callback(lambda _: _tell(loop, ended))
-    slot, seen, pid = slots.array[index], 0, 0
-    while not future.done() or (future.cancelled() and _alive(pid) and slot.pid == pid):
+    slot, seen, pid, gone = slots.array[index], 0, 0, 0
+    while not _is_over(future) and gone < GONE:
         try:
             async with asyncio.timeout(POLL):
-                await (ended.wait() if not future.done() else asyncio.sleep(POLL))
+                await (asyncio.sleep(POLL) if future.cancelled() else ended.wait())
         except TimeoutError:
-            pid = slot.pid or pid
-            if (news := slots.read_progress(index, seen)) is not None:
-                seen, progress = news
-                report(progress)
+            gone = gone + 1 if (pid or slots.closing.value) and not _alive(pid) else 0
         pid = slot.pid or pid
-    if (news := slots.read_progress(index, seen)) is not None:
-        report(news[1])
+        if (news := slots.read_progress(index, seen)) is not None:
+            seen, progress = news
+            report(progress)
     if future.cancelled():
         return Answer("canceled", message="the process was killed")
+    if not future.done():
+        future.cancel()
+        raise ProcessDied("the process of the job ended by itself, with status 0")
     try:
         return future.result()
     except ProcessExpired as error:
-        message = f"the process of the job ended by itself with status {error.exitcode}"
+        message = f"the process of the job ended by itself, with status {error.exitcode}"
         raise ProcessDied(message) from None
     except BrokenProcessPool as error:
         raise ProcessDied(f"the pool of processes broke: {error}") from None
+
+
+def _is_over(future: Future[Answer]) -> bool:
+    """Whether the process has answered, or was stopped, or will never begin with this.
+
+    A canceled future is done at once, but pebble takes note of it (and `wait` of that) only when
+    the process has gone. Until then its slot must not be another job's.
+    """
+    return bool(wait([future], timeout=0).done)
 
 
 def _tell(loop: asyncio.AbstractEventLoop, ended: asyncio.Event) -> None:

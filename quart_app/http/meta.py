@@ -49,7 +49,9 @@ class MetaRoutes:
 
     async def home(self) -> WerkzeugResponse:
         """Show the documentation, from which every route can be tried."""
-        return redirect(f"{request.root_path}{self._site.prefix}/docs")
+        response = redirect(f"{request.root_path}{self._site.prefix}/docs")
+        response.headers["Cache-Control"] = "no-store"
+        return response
 
     async def list_tasks(self) -> Response:
         """The catalog: every task that can be started."""

@@ -81,7 +81,7 @@ class Core:
         context.run(SERVICE.set, self.service)
         self.threads = Threads()
         self._own = processes is None
-        self.processes = Processes(2, self.threads) if processes is None else processes
+        self.processes = Processes(min(room, 2), self.threads) if processes is None else processes
         invoker = Invoker(self.threads, self.processes, max_result=max_result, debug=debug)
         self.runner = Runner(self.catalog, self.ledger, self.registry, invoker)
         self.upkeep = Upkeep(

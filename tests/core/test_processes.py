@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import os
-import signal
 import subprocess
 import sys
 import textwrap
@@ -18,13 +17,13 @@ import pytest
 
 from quart_app.core.processes import Processes
 from quart_app.core.threads import Threads
-from quart_app.domain.jobs import Failure, Progress
+from quart_app.domain.jobs import Failure, Job, Progress
 from quart_app.domain.tasks import Task
 from quart_app.testing import wait_until
 from tests.core import process_tasks as tasks
 from tests.core.support import Core
 
-pytestmark = [pytest.mark.slow]
+pytestmark = [pytest.mark.slow, pytest.mark.blocking]
 
 
 @pytest.fixture(scope="module")
@@ -54,15 +53,6 @@ async def begun(path: Path) -> None:
     await wait_until((path / "begun").exists, "the function has begun")
 
 
-def alive(pid: int) -> bool:
-    """Whether there is such a process."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
 def children() -> list[int]:
     """The processes of every pool of this one."""
     return [child.pid for child in multiprocessing.active_children() if child.pid is not None]
@@ -82,7 +72,9 @@ async def test_an_error_comes_back_as_text(
 ) -> None:
     """Its class, its message, its traceback in the log; sys.exit() ends only the job."""
     functions = (tasks.fails, tasks.exits, tasks.raises_cancelled, tasks.is_no_json, tasks.grows)
-    async with Core(*map(process, functions), processes=pool, max_result=100, debug=True) as core:
+    async with Core(
+        *[process(each) for each in functions], processes=pool, max_result=100, debug=True
+    ) as core:
         job = await core.run(tasks.fails, message="no")
         assert (job.status, job.reason) == ("failed", "error")
         assert job.error is not None
@@ -93,13 +85,22 @@ async def test_an_error_comes_back_as_text(
         assert (job.status, job.error and job.error.code) == ("failed", "CancelledError")
         job = await core.run(tasks.is_no_json)
         assert job.error is not None
-        assert "object cannot be written as JSON" in job.error.message
+        assert job.error.code == "InvalidResult"
         job = await core.run(tasks.grows, count=200)
         assert job.error == Failure(
             "ResultTooLarge", "the result has 202 bytes of JSON, 100 are allowed"
         )
         assert (await core.run(tasks.grows, count=5)).status == "succeeded"
     assert "task fails failed: ValueError: no" in caplog.text
+
+
+async def test_arguments_that_no_longer_fit_are_rejected(pool: Processes) -> None:
+    """Before any process hears of them."""
+    async with Core(process(tasks.double), processes=pool) as core:
+        await core.ledger.open([Job(id="old", task="double", args=b'{"count":1}')])
+        await core.engine.submit("old", "process")
+        job = await core.ended("old")
+        assert (job.status, job.reason) == ("failed", "rejected")
 
 
 async def test_progress_is_seen_from_outside(pool: Processes) -> None:
@@ -291,22 +292,18 @@ async def test_processes_are_spawned(pool: Processes) -> None:
 
 
 PARENT = """
-    import asyncio, os, sys
-    from quart_app.core.processes import Processes
-    from quart_app.core.threads import Threads
-    from tests.core import process_tasks as tasks
-    from tests.core.support import Core
-    from tests.core.test_processes import process
+    import asyncio, sys
 
-    async def main():
-        functions = [process(getattr(tasks, name)) for name in sys.argv[2:]]
-        async with Core(*functions) as core:
-            for name in sys.argv[2:]:
-                await core.start(name, path=sys.argv[1])
+    async def main(path, name):
+        from quart_app.domain.tasks import Task
+        from tests.core import process_tasks
+        from tests.core.support import Core
+        async with Core(Task(getattr(process_tasks, name), run="process"), room=1) as core:
+            await core.start(name, path=path)
             await asyncio.sleep(60)
 
     if __name__ == "__main__":
-        asyncio.run(main())
+        asyncio.run(main(*sys.argv[1:]))
 """
 
 
@@ -319,21 +316,16 @@ def test_processes_end_with_their_parent(tmp_path: Path, name: str) -> None:
         [sys.executable, script, tmp_path, name], env={**os.environ, "PYTHONPATH": os.getcwd()}
     )
     try:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 30
         while not (tmp_path / "begun").exists():
-            assert time.monotonic() < deadline
             assert parent.poll() is None
+            assert time.monotonic() < deadline
             time.sleep(0.01)
-        listed = Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text()
-        pids = {
-            int(pid)
-            for task in Path(f"/proc/{parent.pid}/task").iterdir()
-            for pid in (task / "children").read_text().split()
-        }
-        assert pids >= {int(pid) for pid in listed.split()}
-        assert len(pids) >= 2
+        threads = Path(f"/proc/{parent.pid}/task").iterdir()
+        pids = " ".join((thread / "children").read_text() for thread in threads).split()
+        assert len(pids) >= 1
     finally:
-        parent.send_signal(signal.SIGKILL)
+        parent.kill()
         parent.wait()
     deadline = time.monotonic() + 1
     while any(running(pid) for pid in pids):
@@ -341,7 +333,7 @@ def test_processes_end_with_their_parent(tmp_path: Path, name: str) -> None:
         time.sleep(0.01)
 
 
-def running(pid: int) -> bool:
+def running(pid: str) -> bool:
     """Whether a process is there and not only waited for."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"

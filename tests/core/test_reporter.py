@@ -35,9 +35,9 @@ async def test_a_burst_is_one_note_and_then_ten_a_second() -> None:
     async with Core(busy) as core:
         await core.run(busy)
         first, *rest, last = notes(core)
-        assert first == (0.0, 0)
+        assert first == (0.0, 0.0)
         assert [moment for moment, _ in rest] == [n / 10 for n in range(1, 10)]
-        assert last == (1.0, 99)
+        assert last == (1.0, 99.0)
 
 
 @pytest.mark.virtual

@@ -287,7 +287,7 @@ def test_whatever_clients_do_the_service_tells_one_true_story() -> None:
     run_state_machine_as_test(
         Service,
         settings=settings(
-            max_examples=30,
+            max_examples=20,
             stateful_step_count=25,
             derandomize=True,
             database=None,

@@ -168,6 +168,7 @@ class TestDocumentation:
         async with serving(plain) as api:
             answer = await api.get("/")
             assert (answer.status, answer.headers["Location"]) == (302, "/docs")
+            assert answer.headers["Cache-Control"] == "no-store"
 
     async def test_the_page_takes_everything_from_this_service(self) -> None:
         """No other host in the page, no script in it, and a policy that forbids both."""

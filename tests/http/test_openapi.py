@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import jsonschema_rs
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from quart import Quart
 from schemathesis.specs.openapi.definitions import OPENAPI_31_VALIDATOR
 
 from quart_app import Jobs, create_app, task
-from quart_app.http.operations import OPERATIONS
+from quart_app.domain.errors import BadInput
+from quart_app.http.operations import KEY, OPERATIONS
+from quart_app.http.requests import Fields, read_key
 from tests.http.support import Api, Stage, serving
 
 HIDDEN = {"openapi", "docs", "docs_file", "home", "static"}
@@ -182,6 +187,36 @@ async def test_headers_that_matter_are_described(path: str) -> None:
         assert {"Retry-After", "Preference-Applied"} <= set(accepted)
         assert ("Operation-Location" in accepted) == (path != "/jobs/{job_id}")
         assert "Retry-After" in responses["503"]["headers"]
+
+
+def is_key(text: str) -> bool:
+    """Whether the service takes this as an Idempotency-Key."""
+    try:
+        read_key(Fields([(b"idempotency-key", text.encode("latin-1"))]))
+    except BadInput:
+        return False
+    return True
+
+
+@settings(max_examples=300, derandomize=True, database=None, deadline=None)
+@given(
+    st.text(st.characters(max_codepoint=255))
+    | st.text(' "a~é', max_size=6)
+    | st.tuples(
+        st.sampled_from(["", '"', " "]), st.integers(250, 260), st.sampled_from(["", '"'])
+    ).map(lambda parts: parts[0] + "k" * parts[1] + parts[2])
+)
+@example('"')
+@example('""')
+@example('"""')
+@example(" a ")
+@example("")
+def test_the_pattern_of_the_idempotency_key_is_what_is_taken(text: str) -> None:
+    """Quoted or bare, up to 255 printable characters: no more and no less than described."""
+    if "\r" in text or "\n" in text:
+        return  # No header field can have them.
+    described = re.fullmatch(KEY["schema"]["pattern"], text) is not None
+    assert described == is_key(text)
 
 
 async def test_answers_have_the_shape_that_the_document_gives_them(stage: Stage) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from quart_app import create_app, task
+from quart_app.http.requests import address_of
 from tests.http.support import Api, problem, serving
 
 FORWARDED = {
@@ -20,6 +21,22 @@ FORWARDED = {
 async def work() -> str:
     """Done at once."""
     return "done"
+
+
+@pytest.mark.parametrize(
+    ("server", "address"),
+    [
+        (("127.0.0.1", 8000), "127.0.0.1:8000"),
+        (("::1", 8000), "[::1]:8000"),
+        (("/run/service.sock", None), ""),
+        (None, ""),
+    ],
+)
+def test_where_no_host_was_named_our_own_address_stands_for_it(
+    server: tuple[str, int | None] | None, address: str
+) -> None:
+    """HTTP/1.0 has no Host field; a socket that is a file has no address."""
+    assert address_of(server) == address
 
 
 async def test_without_a_trusted_proxy_forwarded_headers_are_nothing() -> None:

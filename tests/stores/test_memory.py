@@ -1,9 +1,329 @@
-"""The memory store keeps the rules of every store."""
+"""The memory store keeps the rules of every store, and agrees with a naive one, step by step."""
 
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precondition, rule
+from msgspec.structs import replace
+
+from quart_app.domain.errors import KeyReused, QueueFull
+from quart_app.domain.jobs import (
+    Change,
+    Failure,
+    Job,
+    Note,
+    Progress,
+    Query,
+    Retention,
+    annotate,
+    apply,
+    matches,
+)
+from quart_app.domain.status import STATUSES, TERMINAL, WAITING, Move
+from quart_app.stores import memory
 from quart_app.stores.memory import MemoryStore
 from quart_app.testing import check_store
+
+T = TypeVar("T")
+
+MAX_WAITING = 8
 
 
 async def test_memory_keeps_every_rule_of_a_store() -> None:
     """`check_store` holds."""
     await check_store(MemoryStore)
+
+
+class Naive:
+    """A store as one would write it on a napkin: a list, and every answer looked for in it."""
+
+    def __init__(self) -> None:
+        self.jobs: list[Job] = []
+        self.ended: list[str] = []
+        self.order = 0
+        self.seq = 0
+
+    def find(self, job_id: str) -> Job | None:
+        return next((job for job in self.jobs if job.id == job_id), None)
+
+    def put(self, job: Job) -> None:
+        self.seq = job.seq
+        self.jobs = [job if job.id == each.id else each for each in self.jobs]
+        if job.over:
+            self.ended.append(job.id)
+
+    def add(self, jobs: list[Job]) -> list[tuple[Job, bool]] | type[Exception]:
+        known = [
+            next((j for j in self.jobs if new.key and (j.task, j.key) == (new.task, new.key)), None)
+            for new in jobs
+        ]
+        if any(old and old.args != new.args for old, new in zip(known, jobs, strict=True)):
+            return KeyReused
+        if any(known) and not all(known):
+            return KeyReused
+        if all(known):
+            return [(old, False) for old in known if old]
+        if sum(job.status in WAITING for job in self.jobs) + len(jobs) > MAX_WAITING:
+            return QueueFull
+        added = []
+        for job in jobs:
+            self.order += 1
+            self.seq += 1
+            self.jobs.append(kept := replace(job, order=self.order, seq=self.seq))
+            added.append((kept, True))
+        return added
+
+    def page(self, query: Query) -> tuple[list[Job], int | None]:
+        found = [
+            job
+            for job in reversed(self.jobs)
+            if matches(job, query) and (query.before is None or job.order < query.before)
+        ]
+        more = len(found) > query.limit
+        found = found[: query.limit]
+        return found, found[-1].order if more else None
+
+    def due(self, now: float, limit: int) -> list[str]:
+        due = [j for j in self.jobs if j.status == "scheduled" and (j.run_at or 0.0) <= now]
+        return [job.id for job in sorted(due, key=lambda j: (j.run_at or 0.0, j.order))][:limit]
+
+    def prune(self, retention: Retention, now: float, limit: int) -> int:
+        pruned = 0
+        while self.ended and pruned < limit:
+            oldest = self.find(self.ended[0])
+            assert oldest is not None
+            size = sum(job.size for job in self.jobs if job.over)
+            ended = oldest.finished_at or 0.0
+            if (
+                len(self.ended) <= retention.count
+                and size <= retention.size
+                and now - ended <= retention.age
+            ):
+                break
+            self.ended.pop(0)
+            self.jobs.remove(oldest)
+            pruned += 1
+        return pruned
+
+
+IDS = Bundle("ids")
+KEYS = st.none() | st.sampled_from(["k", "l"])
+ARGS = st.sampled_from([b"{}", b'{"n":1}'])
+
+
+class Machine(RuleBasedStateMachine):
+    """Does the same to both, and compares every answer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.store = MemoryStore()
+        self.naive = Naive()
+        self.made = 0
+        self.now = 0.0
+        self.run(self.store.open())
+
+    def run(self, call: Coroutine[Any, Any, T]) -> T:
+        """Step a coroutine to its end; this store waits for nobody."""
+        while True:
+            try:
+                call.send(None)
+            except StopIteration as end:
+                result: T = end.value
+                return result
+
+    def make(self, **fields: Any) -> Job:
+        self.made += 1
+        return Job(id=str(self.made), created_at=self.now, **fields)
+
+    def add(self, jobs: list[Job]) -> None:
+        expected = self.naive.add(jobs)
+        try:
+            added: object = self.run(self.store.add(jobs, MAX_WAITING))
+        except (KeyReused, QueueFull) as error:
+            added = type(error)
+        assert added == expected
+
+    @rule(
+        target=IDS,
+        task=st.sampled_from("tu"),
+        key=KEYS,
+        args=ARGS,
+        scheduled=st.none() | st.floats(0, 20),
+        tag=st.sampled_from([(), ("x",)]),
+    )
+    def add_one(
+        self, task: str, key: str | None, args: bytes, scheduled: float | None, tag: tuple[str, ...]
+    ) -> str:
+        status: Any = "queued" if scheduled is None else "scheduled"
+        job = self.make(task=task, key=key, args=args, status=status, run_at=scheduled, tags=tag)
+        self.add([job])
+        return job.id
+
+    @rule(keys=st.sampled_from([("m/0", "m/1"), ("m/0", "m/2"), (None, "m/0"), (None, None)]))
+    def add_batch(self, keys: tuple[str | None, ...]) -> None:
+        self.add([self.make(task="t", key=key) for key in keys])
+
+    @rule(
+        job_id=IDS,
+        move=st.sampled_from(list(Move)),
+        attempt=st.none() | st.integers(0, 2),
+        run_at=st.none() | st.floats(0, 40),
+        size=st.integers(0, 9),
+    )
+    def move(
+        self, job_id: str, move: Move, attempt: int | None, run_at: float | None, size: int
+    ) -> None:
+        self.now += 1
+        error = Failure("E", "x" * size) if move is Move.FAIL else None
+        result = b"x" * size if move is Move.SUCCEED else None
+        change = Change(move, self.now, attempt, None, result, error, run_at)
+        before = self.naive.find(job_id)
+        after = None if before is None else apply(before, change, self.naive.seq + 1)
+        if after is not None:
+            self.naive.put(after)
+        assert self.run(self.store.move(job_id, change)) == after
+
+    @rule(job_id=IDS, cancel=st.booleans(), current=st.none() | st.integers(0, 2))
+    def note(self, job_id: str, cancel: bool, current: int | None) -> None:
+        self.now += 1
+        progress = None if current is None else Progress(current, 2)
+        note = Note(at=self.now, cancel_requested=cancel, progress=progress)
+        before = self.naive.find(job_id)
+        after = None if before is None else annotate(before, note, self.naive.seq + 1)
+        if after is not None:
+            self.naive.put(after)
+        assert self.run(self.store.note(job_id, note)) == after
+
+    @rule(
+        count=st.integers(0, 6),
+        age=st.floats(0, 30),
+        size=st.integers(0, 60),
+        limit=st.integers(1, 4),
+    )
+    def prune(self, count: int, age: float, size: int, limit: int) -> None:
+        retention = Retention(count, age, size)
+        expected = self.naive.prune(retention, self.now, limit)
+        assert self.run(self.store.prune(retention, self.now, limit)) == expected
+
+    @rule(now=st.floats(0, 50), limit=st.integers(1, 5))
+    def due(self, now: float, limit: int) -> None:
+        found = self.run(self.store.due(now, limit))
+        assert [job.id for job in found] == self.naive.due(now, limit)
+        assert found == [self.naive.find(job.id) for job in found]
+
+    @rule(
+        statuses=st.frozensets(st.sampled_from(STATUSES)),
+        task=st.none() | st.sampled_from("tu"),
+        tag=st.none() | st.just("x"),
+        text=st.none() | st.sampled_from(["n", "1"]),
+        limit=st.integers(1, 4),
+        before=st.none() | st.integers(0, 30),
+    )
+    def page(self, **filters: Any) -> None:
+        query = Query(**filters)
+        page = self.run(self.store.page(query))
+        assert (page.jobs, page.next) == self.naive.page(query)
+
+    @precondition(lambda self: self.naive.jobs)
+    @rule(after=st.integers(0, 60), limit=st.integers(1, 5))
+    def events(self, after: int, limit: int) -> None:
+        events = self.run(self.store.events(after, limit))
+        newer = sorted((j for j in self.naive.jobs if j.seq > after), key=lambda job: job.seq)
+        assert [event.job for event in events] == newer[:limit]
+
+    @invariant()
+    def agree(self) -> None:
+        assert self.run(self.store.counts()) == {
+            status: sum(job.status == status for job in self.naive.jobs) for status in STATUSES
+        }
+        for job_id in range(self.made + 1):
+            assert self.run(self.store.get(str(job_id))) == self.naive.find(str(job_id))
+        assert {job.id for job in self.naive.jobs if job.status in TERMINAL} == {*self.naive.ended}
+
+    def teardown(self) -> None:
+        self.run(self.store.close())
+
+
+Machine.TestCase.settings = settings(deadline=None, max_examples=60, stateful_step_count=40)
+TestMachine = pytest.mark.slow(Machine.TestCase)
+
+
+async def test_a_long_list_gives_way_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A filter that finds little looks at many rows, and others run meanwhile; the list is right
+    although jobs come and go."""
+    monkeypatch.setattr(memory, "SCAN", 10)
+    store = MemoryStore()
+    await store.open()
+    jobs = [Job(id=str(n), task="a" if n % 30 == 0 else "b") for n in range(600)]
+    await store.add(jobs, 10_000)
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        for number in range(0, 590):
+            turns += 1
+            await store.move(str(number), Change(Move.WITHDRAW, at=1.0))
+            await store.prune(Retention(0, 0.0, 0), 2.0, 10)
+            await store.add([Job(id=f"new-{number}", task="a")], 10_000)
+            await asyncio.sleep(0)
+
+    meanwhile = asyncio.create_task(others())
+    page = await store.page(Query(task="a", limit=100))
+    found = [int(job.id) for job in page.jobs]
+    assert turns > 20
+    assert found == sorted(found, reverse=True)
+    assert set(found) >= {n for n in range(0, 600, 30) if n > 2 * turns}
+    assert page.next is None
+    await meanwhile
+    page = await store.page(Query(limit=100))
+    assert len(page.jobs) == 100
+    await store.close()
+
+
+async def test_a_list_that_is_being_made_ends_when_the_store_closes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With the error that every call then has."""
+    from quart_app.domain.errors import StoreUnavailable
+
+    monkeypatch.setattr(memory, "SCAN", 10)
+    store = MemoryStore()
+    await store.open()
+    await store.add([Job(id=str(n), task="b") for n in range(100)], 10_000)
+    listing = asyncio.create_task(store.page(Query(task="a")))
+    await asyncio.sleep(0)
+    await store.close()
+    with pytest.raises(StoreUnavailable):
+        await listing
+
+
+async def test_forgotten_jobs_cost_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The list's order forgets them, too."""
+    monkeypatch.setattr(memory, "SCAN", 10)
+    store = MemoryStore()
+    await store.open()
+    for number in range(500):
+        await store.add([Job(id=str(number), task="t")], 10)
+        await store.move(str(number), Change(Move.WITHDRAW, at=1.0))
+        await store.prune(Retention(3, 99.0, 10**9), 1.0, 10)
+        assert len(store._orders) <= 20
+    assert [job.id for job in (await store.page(Query())).jobs] == ["499", "498", "497"]
+    await store.close()
+
+
+async def test_a_job_that_is_scheduled_anew_is_due_at_its_new_moment() -> None:
+    """The old moment is stale, even where it comes first."""
+    store = MemoryStore()
+    await store.open()
+    await store.add([Job(id="a", task="t", status="scheduled", run_at=1.0)], 10)
+    for move, run_at in [(Move.DUE, None), (Move.CLAIM, None), (Move.RETRY, 50.0)]:
+        await store.move("a", Change(move, at=2.0, run_at=run_at))
+    assert await store.due(49.0, 10) == []
+    assert [job.id for job in await store.due(50.0, 10)] == ["a"]
+    await store.close()

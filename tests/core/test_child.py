@@ -1,0 +1,239 @@
+"""What happens in a job's process: every ending is an answer, signals stop the function only."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from quart_app.core import child
+from quart_app.core.child import Call
+from quart_app.core.context import Context
+from quart_app.core.slots import ASKED, KILLED, NOTHING, Slots
+from quart_app.domain.jobs import Progress
+from tests.core import process_tasks
+
+
+class Left(BaseException):
+    """What stands for the end of the process here."""
+
+
+@pytest.fixture
+def slots(monkeypatch: pytest.MonkeyPatch) -> Iterator[Slots]:
+    """The state of a process that has begun, without one."""
+
+    def leave(status: int) -> None:
+        raise Left(status)
+
+    monkeypatch.setattr(child.os, "_exit", leave)  # type: ignore[attr-defined]
+    made = Slots(multiprocessing.get_context("spawn"), 2)
+    monkeypatch.setattr(child._Here, "slots", made, raising=False)
+    monkeypatch.setattr(child._Here, "inside", None)
+    monkeypatch.setattr(child._Here, "interrupted", False)
+    yield made
+    assert child._Here.inside is None
+    assert made.array[1].pid == 0
+
+
+def call(function: Callable[..., Any], args: bytes = b"{}", slot: int = 1) -> Call:
+    """The call of a function by its name."""
+    return Call(slot, function.__module__, function.__qualname__, "task", args, "id", 2)
+
+
+def looks(ctx: Context) -> list[object]:
+    """What a function sees of its job."""
+    ctx.progress(1, 2, "half")
+    before = ctx.canceled
+    child._Here.slots.array[1].stop = ASKED
+    inside = (child._Here.inside, child._Here.slots.array[1].pid == os.getpid())
+    return [ctx.id, ctx.attempt, before, ctx.canceled, inside]
+
+
+def is_signaled() -> str:
+    """Is interrupted once, however often the signal comes."""
+    child._Here.slots.array[1].stop = ASKED
+    seen = 0
+    for _ in range(3):
+        try:
+            child._on_signal()
+        except asyncio.CancelledError:
+            seen += 1
+    return f"saw {seen}"
+
+
+def is_killed() -> None:
+    child._Here.slots.array[1].stop = KILLED
+    child._on_signal()
+
+
+def is_interrupted() -> None:
+    child._Here.slots.array[1].stop = ASKED
+    child._on_signal()
+
+
+class Silent(Exception):
+    """Cannot be shown."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+def raises_silently() -> None:
+    raise Silent
+
+
+def raises_deeply(depth: int) -> None:
+    if depth:
+        raises_deeply(depth - 1)
+    raise ValueError("x" * 50_000)
+
+
+def test_a_function_is_found_by_name_and_given_its_arguments(slots: Slots) -> None:
+    """Its result goes back as JSON."""
+    assert child.run(call(process_tasks.double, b'{"number":21}')) == (
+        "returned",
+        b"42",
+        "",
+        "",
+        "",
+    )
+
+
+def test_a_function_sees_its_job(slots: Slots) -> None:
+    """The id, the attempt and the flag of the moment; and the parent sees its progress."""
+    answer = child.run(call(looks))
+    assert answer.kind == "returned"
+    assert answer.payload == b'["id",2,false,true,[1,true]]'
+    assert slots.read_progress(1, 0) == (2, Progress(1.0, 2.0, "half"))
+
+
+@pytest.mark.parametrize(
+    ("function", "args", "code", "message"),
+    [
+        (process_tasks.fails, b'{"message":"no"}', "ValueError", "no"),
+        (process_tasks.exits, b"{}", "SystemExit", "3"),
+        (raises_silently, b"{}", "Silent", "(this exception cannot be shown)"),
+        (process_tasks.double, b'{"number":"x"}', "InvalidArguments", "no longer fit 'task'"),
+    ],
+)
+def test_an_error_is_an_answer_of_text(
+    slots: Slots, function: Callable[..., Any], args: bytes, code: str, message: str
+) -> None:
+    """The class, the message and the traceback."""
+    answer = child.run(call(function, args))
+    assert (answer.kind, answer.code) == ("raised", code)
+    assert message in answer.message
+    assert answer.traceback.startswith("Traceback")
+
+
+def test_a_result_that_is_no_json_is_an_answer(slots: Slots) -> None:
+    """The same as beside the loop."""
+    answer = child.run(call(process_tasks.is_no_json))
+    assert (answer.kind, answer.code) == ("raised", "InvalidResult")
+    assert answer.message.endswith("object cannot be written as JSON")
+
+
+def test_a_function_that_is_not_there_is_an_answer(slots: Slots) -> None:
+    """A module may have changed under a running service."""
+    missing = call(process_tasks.double)._replace(qualname="nowhere")
+    assert child.run(missing).code == "AttributeError"
+    assert child.run(missing._replace(module="no_such_module")).code == "ModuleNotFoundError"
+
+
+def test_a_traceback_is_bounded(slots: Slots) -> None:
+    """16 KiB of it."""
+    answer = child.run(call(raises_deeply, b'{"depth":30}'))
+    assert len(answer.traceback) == 16_384
+
+
+def test_a_cancel_before_the_function_begins_is_an_answer(slots: Slots) -> None:
+    """None of its code runs; so too where the pool is closing."""
+    slots.array[1].stop = ASKED
+    assert child.run(call(process_tasks.kills_itself)).kind == "canceled"
+    slots.clear(1)
+    slots.closing.value = 1
+    assert child.run(call(process_tasks.kills_itself)).kind == "canceled"
+
+
+def test_a_signal_interrupts_the_function_once(slots: Slots) -> None:
+    """It may clean up, or go on; the next job can be interrupted again."""
+    for _ in range(2):
+        slots.clear(1)
+        assert child.run(call(is_signaled)).payload == b'"saw 1"'
+    slots.clear(1)
+    answer = child.run(call(is_interrupted))
+    assert (answer.kind, answer.message) == ("canceled", "the job was asked to stop")
+
+
+def test_a_job_that_must_go_takes_its_process_with_it(slots: Slots) -> None:
+    """Past the grace."""
+    answer = child.run(call(is_killed))
+    assert (answer.code, answer.message) == ("Left", "1")
+
+
+def test_a_signal_between_two_jobs_does_nothing(slots: Slots) -> None:
+    """It came too late; only a closing pool ends the process."""
+    slots.array[1].stop = ASKED
+    child._on_signal()
+    slots.closing.value = 1
+    with pytest.raises(Left):
+        child._on_signal()
+    assert NOTHING == 0
+
+
+def test_a_process_ends_with_its_parent(slots: Slots, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It waits for the parent's end, and leaves; without a parent at once."""
+    reader, writer = os.pipe()
+    threading.Timer(0.02, os.close, [writer]).start()
+
+    class Parent:
+        sentinel = reader
+
+    monkeypatch.setattr(child, "parent_process", Parent)
+    with pytest.raises(Left):
+        child._end_with_parent()
+    os.close(reader)
+    monkeypatch.setattr(child, "parent_process", lambda: None)
+    with pytest.raises(Left):
+        child._end_with_parent()
+
+
+@pytest.mark.parametrize("platform", ["linux", "darwin"])
+def test_a_new_process_is_made_ready(
+    slots: Slots, monkeypatch: pytest.MonkeyPatch, platform: str
+) -> None:
+    """It leaves SIGINT to the parent, which drains, hears SIGTERM, and watches the parent."""
+    handlers: dict[int, object] = {}
+    watches: list[str] = []
+    asked: list[tuple[int, int]] = []
+
+    class Library:
+        def __init__(self, name: None) -> None: ...
+
+        def prctl(self, option: int, value: int) -> None:
+            asked.append((option, value))
+
+    class Watch:
+        def __init__(self, target: Callable[[], None], name: str, daemon: bool) -> None:
+            assert target is child._end_with_parent
+            assert daemon
+            self.name = name
+
+        def start(self) -> None:
+            watches.append(self.name)
+
+    monkeypatch.setattr(child.signal, "signal", handlers.__setitem__)  # type: ignore[attr-defined]
+    monkeypatch.setattr(child.threading, "Thread", Watch)  # type: ignore[attr-defined]
+    monkeypatch.setattr(child.ctypes, "CDLL", Library)  # type: ignore[attr-defined]
+    monkeypatch.setattr(child.sys, "platform", platform)  # type: ignore[attr-defined]
+    child.start(slots)
+    assert handlers == {signal.SIGTERM: child._on_signal, signal.SIGINT: signal.SIG_IGN}
+    assert watches == ["parent-watch"]
+    assert asked == ([(1, signal.SIGKILL)] if platform == "linux" else [])
+    assert child._Here.slots is slots
