@@ -19,6 +19,8 @@ from quart_app.core.ports import Engine, Store
 
 T = TypeVar("T")
 
+RULE_TIME = 30.0
+"""Seconds that one rule of a conformance suite may take."""
 REAL_WAIT = 10.0
 """Seconds of real time that a virtual loop waits for a thread before it says that all is stuck."""
 
@@ -108,9 +110,7 @@ async def check_store(maker: Callable[[], Store]) -> None:
         store = maker()
         await store.open()
         try:
-            await rule(store)
-        except AssertionError as error:
-            raise AssertionError(f"{rule.__name__}: {rule.__doc__}") from error
+            await _hold(rule, store)
         finally:
             await store.close()
 
@@ -127,8 +127,16 @@ async def check_engine(maker: Callable[[], Engine]) -> None:
     for rule in _engine.RULES:
         engine = maker()
         try:
-            await rule(engine)
-        except AssertionError as error:
-            raise AssertionError(f"{rule.__name__}: {rule.__doc__}") from error
+            await _hold(rule, engine)
         finally:
             await engine.close()
+
+
+async def _hold(rule: Callable[[T], Awaitable[None]], subject: T) -> None:
+    """Say which rule is broken, also where one never comes to its end."""
+    try:
+        async with asyncio.timeout(RULE_TIME):
+            await rule(subject)
+    except (AssertionError, TimeoutError) as error:
+        message = f"{getattr(rule, '__name__', rule)}: {rule.__doc__}"
+        raise AssertionError(message) from error

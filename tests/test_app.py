@@ -56,6 +56,12 @@ async def work(value: int = 1) -> int:
     return value
 
 
+@task
+def in_thread() -> str:
+    """Where a def function runs."""
+    return threading.current_thread().name
+
+
 class TestInAnotherApp:
     def shop(self) -> tuple[Quart, Jobs]:
         """An app with routes and error pages of its own."""
@@ -530,19 +536,21 @@ class TestWithoutLifespan:
             assert await (await work.start(3)).result(timeout=5) == 3
 
     def test_a_new_event_loop_after_the_old_one_closed_works(self) -> None:
-        """asyncio.run twice on one app: the jobs of the first are gone, the second serves."""
-        app = create_app([work], **QUICK_END)
+        """asyncio.run twice on one app: the jobs of the first are gone, and so are its threads."""
+        app = create_app([work, in_thread], **QUICK_END)
         api = Api(app)
 
         async def once() -> int:
             answers = await asyncio.gather(*(api.post("/start/work") for _ in range(3)))
             job = await api.job(answers[0].json["id"], wait=5)
             assert job["status"] == "succeeded"
+            job = await api.job((await api.start("in_thread"))["id"], wait=5)
+            assert job["result"].startswith("quart-app-job")
             return await api.count()
 
-        assert asyncio.run(once()) == 3
+        assert asyncio.run(once()) == 4
         first = api.jobs.parts
-        assert asyncio.run(once()) == 3
+        assert asyncio.run(once()) == 4
         assert api.jobs.parts is not first
         asyncio.run(once())
         assert api.jobs.parts is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
+from typing import TypeVar
 
 from quart_app.core.ports import Store
 from quart_app.domain.errors import KeyReused, QueueFull, StoreUnavailable
@@ -22,6 +23,7 @@ from quart_app.domain.jobs import (
 from quart_app.domain.status import STATUSES, TERMINAL, Move, Status
 
 Rule = Callable[[Store], Awaitable[None]]
+E = TypeVar("E", bound=Exception)
 
 PATHS: dict[Status, list[Move]] = {
     "queued": [],
@@ -38,6 +40,15 @@ def require(holds: object, what: str) -> None:
     """Fail with a sentence."""
     if not holds:
         raise AssertionError(what)
+
+
+async def refused(call: Awaitable[object], error: type[E], what: str) -> E:
+    """Fail unless a call raises this error; returns it."""
+    try:
+        await call
+    except error as raised:
+        return raised
+    raise AssertionError(what)
 
 
 async def add(store: Store, **fields: object) -> Job:
@@ -133,11 +144,8 @@ async def bounds_what_waits(store: Store) -> None:
     await bring(store, "running")
     await bring(store, "succeeded")
     jobs = [Job(id=new_id(), task="t") for _ in range(3)]
-    try:
-        await store.add(jobs, max_waiting=2)
-        raise LookupError
-    except QueueFull as error:
-        require(error.retry_after, "it says when to try again")
+    full = await refused(store.add(jobs, max_waiting=2), QueueFull, "one too many is refused")
+    require(full.retry_after, "it says when to try again")
     require((await store.counts())["queued"] == 0, "none of them was kept")
     await store.add(jobs, max_waiting=3)
     require((await store.counts())["queued"] == 3, "as many as may wait are kept")
@@ -153,12 +161,10 @@ async def knows_a_key_again(store: Store) -> None:
     require((known.id, known.status, new) == (first.id, "canceled", False), "also when it is over")
     other_task = Job(id=new_id(), task="u", key="k", args=b"[2]")
     require((await store.add([other_task], 9))[0][1], "another task's key is another key")
-    for batch in ([Job(id=new_id(), task="t", key="k")], [again, Job(id=new_id(), task="t")]):
-        try:
-            await store.add(batch, 9)
-            raise LookupError
-        except KeyReused:
-            pass
+    other_args = [Job(id=new_id(), task="t", key="k")]
+    await refused(store.add(other_args, 9), KeyReused, "a key with other arguments is refused")
+    mixed = [again, Job(id=new_id(), task="t")]
+    await refused(store.add(mixed, 9), KeyReused, "a known key among new jobs is refused")
 
 
 async def makes_one_of_many_with_one_key(store: Store) -> None:
@@ -275,11 +281,7 @@ async def is_loud_when_closed(store: Store) -> None:
         store.counts,
     ]
     for call in calls:
-        try:
-            await call()
-            raise LookupError
-        except StoreUnavailable:
-            pass
+        await refused(call(), StoreUnavailable, "a closed store refuses every call")
 
 
 RULES: list[Rule] = [

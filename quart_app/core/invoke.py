@@ -25,6 +25,7 @@ from quart_app.domain.tasks import Task
 
 logger = logging.getLogger("quart_app.jobs")
 
+NOTHING = Ended("returned", b"null")
 MESSAGE_CHARS = 2_000
 TRACEBACK_CHARS = 16_384
 
@@ -121,6 +122,8 @@ class Invoker:
         return self._failed(task, answer.code, answer.message, answer.traceback)
 
     def _returned(self, value: Any) -> Ended:
+        if value is None:  # As most functions do.
+            return NOTHING
         try:
             payload = ENCODER.encode(value)
         except Exception as error:  # noqa: BLE001 - whatever a model's own encoding raises

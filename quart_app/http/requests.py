@@ -220,7 +220,7 @@ def read_key(fields: Fields) -> str | None:
     header = fields.get("idempotency-key")
     if header is None:
         return None
-    key = header.strip()
+    key = header.strip(" \t")
     if len(key) >= 2 and key[0] == key[-1] == '"':
         key = key[1:-1]
     if not 0 < len(key) <= 255 or not key.isascii() or not key.isprintable():

@@ -220,6 +220,6 @@ def test_what_is_accepted_is_what_every_strict_reader_reads(body: bytes) -> None
         return
     text = json.dumps(value, allow_nan=False, ensure_ascii=False)
     assert b"\0" not in text.encode()
-    assert "\\u0000" not in json.dumps(value)
+    assert "\\u0000" not in json.dumps(value).replace("\\\\", "")  # A backslash is no escape.
     assert strict_json(text.encode()) == value
     assert json.loads(body.decode()) == value

@@ -27,7 +27,8 @@ from tests.http.support import Stage, checked, problem, serving
 T = TypeVar("T")
 RUNNING, QUEUED = 2, 3
 RANK = {"queued": 0, "running": 1, "succeeded": 2, "failed": 2, "canceled": 2}
-PICK = st.integers(0, 99)
+PICK = st.tuples(st.sampled_from(sorted(RANK)), st.integers(0, 9))
+"""A status and a number: one of the jobs in that status, or of all where there is none."""
 TASKS = st.sampled_from(["held", "other", "deaf"])
 
 
@@ -105,9 +106,10 @@ class Service(RuleBasedStateMachine):
         self.turn()
         return new
 
-    def pick(self, number: int, *statuses: str) -> Known:
+    def pick(self, which: tuple[str, int]) -> Known:
         """One of the model's jobs."""
-        jobs = self.having(*(statuses or STATUSES))
+        status, number = which
+        jobs = self.having(status) or self.jobs
         return jobs[number % len(jobs)]
 
     def cancel_in_model(self, job: Known) -> None:
@@ -148,10 +150,10 @@ class Service(RuleBasedStateMachine):
             assert len(self.opened(answer.json["jobs"])) == count
 
     @precondition(lambda self: self.having("running"))
-    @rule(number=PICK, fails=st.booleans())
+    @rule(number=st.integers(0, 9), fails=st.booleans())
     def end(self, number: int, fails: bool) -> None:
         """A function returns or raises."""
-        job = self.pick(number, "running")
+        job = self.pick(("running", number))
 
         async def ends() -> None:
             if fails:
@@ -164,10 +166,10 @@ class Service(RuleBasedStateMachine):
         self.turn()
 
     @precondition(lambda self: self.jobs)
-    @rule(number=PICK)
-    def cancel(self, number: int) -> None:
+    @rule(which=PICK)
+    def cancel(self, which: tuple[str, int]) -> None:
         """One job, twice."""
-        job = self.pick(number)
+        job = self.pick(which)
         before = job.status
         first = self.run(self.api.post(f"/cancel/{job.id}"))
         assert first.status == (202 if before == "running" else 200)
@@ -200,10 +202,10 @@ class Service(RuleBasedStateMachine):
         self.turn()
 
     @precondition(lambda self: self.jobs)
-    @rule(number=PICK)
-    def retry(self, number: int) -> None:
+    @rule(which=PICK)
+    def retry(self, which: tuple[str, int]) -> None:
         """A new job, if the old one is over and there is room."""
-        job = self.pick(number)
+        job = self.pick(which)
         answer = self.run(self.api.post(f"/jobs/{job.id}/retry"))
         if job.status not in TERMINAL:
             problem(answer, 409, "not-finished")
@@ -215,10 +217,10 @@ class Service(RuleBasedStateMachine):
             assert (new.retry_of, new.args, new.task) == (job.id, job.args, job.task)
 
     @precondition(lambda self: self.jobs)
-    @rule(number=PICK, seconds=st.integers(0, 5))
-    def wait(self, number: int, seconds: int) -> None:
+    @rule(which=PICK, seconds=st.integers(0, 5))
+    def wait(self, which: tuple[str, int], seconds: int) -> None:
         """A long poll: at once for what is over, else the whole wait."""
-        job = self.pick(number)
+        job = self.pick(which)
         began = self.runner.get_loop().time()
         answer = self.run(self.api.get(f"/jobs/{job.id}", Prefer=f"wait={seconds}"))
         gone = self.runner.get_loop().time() - began
@@ -227,10 +229,10 @@ class Service(RuleBasedStateMachine):
         assert gone == pytest.approx(expected, abs=0.01)
 
     @precondition(lambda self: self.jobs)
-    @rule(number=PICK)
-    def result(self, number: int) -> None:
+    @rule(which=PICK)
+    def result(self, which: tuple[str, int]) -> None:
         """200, 202 or 409, as the status says."""
-        job = self.pick(number)
+        job = self.pick(which)
         answer = self.run(self.api.get(f"/jobs/{job.id}/result"))
         expected = {"succeeded": 200, "failed": 409, "canceled": 409}.get(job.status, 202)
         assert answer.status == expected
@@ -287,7 +289,7 @@ def test_whatever_clients_do_the_service_tells_one_true_story() -> None:
     run_state_machine_as_test(
         Service,
         settings=settings(
-            max_examples=20,
+            max_examples=40,
             stateful_step_count=25,
             derandomize=True,
             database=None,

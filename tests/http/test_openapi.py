@@ -209,7 +209,9 @@ def is_key(text: str) -> bool:
 @example('"')
 @example('""')
 @example('"""')
-@example(" a ")
+@example(" a\t")
+@example("\xa0a")
+@example("a\x1f")
 @example("")
 def test_the_pattern_of_the_idempotency_key_is_what_is_taken(text: str) -> None:
     """Quoted or bare, up to 255 printable characters: no more and no less than described."""

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precondition, rule
 from msgspec.structs import replace
 
-from quart_app.domain.errors import KeyReused, QueueFull
+from quart_app.domain.errors import KeyReused, QueueFull, StoreUnavailable
 from quart_app.domain.jobs import (
     Change,
     Failure,
@@ -290,8 +290,6 @@ async def test_a_list_that_is_being_made_ends_when_the_store_closes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """With the error that every call then has."""
-    from quart_app.domain.errors import StoreUnavailable
-
     monkeypatch.setattr(memory, "SCAN", 10)
     store = MemoryStore()
     await store.open()

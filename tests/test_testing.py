@@ -1,0 +1,434 @@
+"""What we give to those who test: virtual time, waiting without sleeping, conformance suites."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from quart_app import testing
+from quart_app.checks import engine as engine_rules
+from quart_app.checks import store as store_rules
+from quart_app.core.ports import Run
+from quart_app.domain.jobs import (
+    Change,
+    Job,
+    JobEvent,
+    Note,
+    Page,
+    Query,
+    Retention,
+    apply,
+)
+from quart_app.domain.status import Status
+from quart_app.domain.tasks import Lane
+from quart_app.engines.local import LocalEngine
+from quart_app.stores.memory import MemoryStore
+from quart_app.testing import check_engine, check_store, virtual_run, wait_until
+
+
+def test_a_day_passes_in_no_time() -> None:
+    """Timers fire in their order, each at its moment."""
+
+    async def main() -> list[tuple[float, str]]:
+        loop = asyncio.get_running_loop()
+        seen: list[tuple[float, str]] = []
+
+        async def note(after: float, name: str) -> None:
+            await asyncio.sleep(after)
+            seen.append((loop.time(), name))
+
+        await asyncio.gather(note(86_400, "day"), note(0.5, "half"), note(3_600, "hour"))
+        return seen
+
+    began = time.monotonic()
+    assert virtual_run(main()) == [(0.5, "half"), (3_600.0, "hour"), (86_400.0, "day")]
+    assert time.monotonic() - began < 5
+
+
+@pytest.mark.virtual
+async def test_the_mark_gives_a_test_virtual_time() -> None:
+    """As the conftest wires it."""
+    began = time.monotonic()
+    await asyncio.sleep(1_000)
+    assert asyncio.get_running_loop().time() == 1_000
+    assert time.monotonic() - began < 5
+
+
+@pytest.mark.virtual
+async def test_a_thread_is_waited_for_in_real_time() -> None:
+    """Where nobody else can go on and no timer is set."""
+    loop = asyncio.get_running_loop()
+    woken = asyncio.Event()
+    thread = threading.Timer(0.05, lambda: loop.call_soon_threadsafe(woken.set))
+    thread.start()
+    await woken.wait()
+    assert loop.time() == 0
+    thread.join()
+
+
+def test_a_deadlock_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test that waits for nothing fails soon instead of standing still."""
+    monkeypatch.setattr(testing, "REAL_WAIT", 0.01)
+
+    async def main() -> None:
+        await asyncio.Event().wait()
+
+    loop = testing.VirtualTimeLoop()
+    task = loop.create_task(main())
+    with pytest.raises(RuntimeError, match="a deadlock"):
+        loop.run_until_complete(task)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        loop.run_until_complete(task)
+    loop.close()
+
+
+async def test_waiting_ends_when_it_holds() -> None:
+    """At once where it does already; a coroutine may be asked, too."""
+    asked = 0
+
+    def holds_later() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked > 3
+
+    async def holds() -> str:
+        return "yes"
+
+    await wait_until(holds_later, "it holds")
+    assert asked == 4
+    await wait_until(holds, "it holds")
+
+
+async def test_waiting_in_vain_says_for_what() -> None:
+    """After the timeout, not for ever."""
+    with pytest.raises(TimeoutError, match=r"within 0\.02 s: the moon is blue"):
+        await wait_until(lambda: False, "the moon is blue", timeout=0.02)
+
+
+class Forgets(MemoryStore):
+    """Loses what it was given."""
+
+    async def get(self, job_id: str) -> Job | None:
+        job = await super().get(job_id)
+        return None if job is None else replace(job, tags=())
+
+
+class MovesFromAnywhere(MemoryStore):
+    """Has no fence."""
+
+    async def move(self, job_id: str, change: Change) -> Job | None:
+        before = self._jobs.get(job_id)
+        if before is None:
+            return None
+        source = next(iter(change.move.sources))
+        job = apply(replace(before, status=source), change, self._seq + 1)
+        assert job is not None
+        self._jobs[job_id] = job
+        return job
+
+
+class MovesNowhere(MemoryStore):
+    """Refuses everything."""
+
+    async def move(self, job_id: str, change: Change) -> Job | None:
+        return None
+
+
+class IgnoresAttempts(MemoryStore):
+    """Lets a late writer write."""
+
+    async def move(self, job_id: str, change: Change) -> Job | None:
+        return await super().move(job_id, replace(change, attempt=None))
+
+
+class ReadsThenWrites(MemoryStore):
+    """Lets others in between its look and its write."""
+
+    async def move(self, job_id: str, change: Change) -> Job | None:
+        before = self._jobs[job_id]
+        await asyncio.sleep(0)
+        job = apply(before, change, self._seq + 1)
+        if job is not None:
+            self._jobs[job_id] = job
+        return job
+
+    async def add(self, jobs: Sequence[Job], max_waiting: int) -> list[tuple[Job, bool]]:
+        known = {(job.task, job.key) for job in self._jobs.values() if job.key}
+        await asyncio.sleep(0)
+        if any((job.task, job.key) in known for job in jobs):
+            return await super().add(jobs, max_waiting)
+        return await super().add([replace(job, key=None) for job in jobs], max_waiting)
+
+
+class NotesTwice(MemoryStore):
+    """Tells the same again."""
+
+    async def note(self, job_id: str, note: Note) -> Job | None:
+        job = await super().note(job_id, note)
+        return self._jobs[job_id] if job is None else job
+
+
+class NotesLate(MemoryStore):
+    """Takes another attempt's word."""
+
+    async def note(self, job_id: str, note: Note) -> Job | None:
+        return await super().note(job_id, replace(note, attempt=None))
+
+
+class Boundless(MemoryStore):
+    """Takes as many as come."""
+
+    async def add(self, jobs: Sequence[Job], max_waiting: int) -> list[tuple[Job, bool]]:
+        return await super().add(jobs, 10**9)
+
+
+class IgnoresKeys(MemoryStore):
+    """Starts everything twice."""
+
+    async def add(self, jobs: Sequence[Job], max_waiting: int) -> list[tuple[Job, bool]]:
+        return await super().add([replace(job, key=None) for job in jobs], max_waiting)
+
+
+class IgnoresArguments(MemoryStore):
+    """Gives a job that nobody asked for."""
+
+    async def add(self, jobs: Sequence[Job], max_waiting: int) -> list[tuple[Job, bool]]:
+        known = [self._keys.get((job.task, job.key or "")) for job in jobs]
+        if known[0] is not None:
+            return [(self._jobs[known[0]], False)]
+        return await super().add(jobs, max_waiting)
+
+
+class OldestFirst(MemoryStore):
+    """Lists in the wrong order."""
+
+    async def page(self, query: Query) -> Page:
+        page = await super().page(query)
+        return Page(page.jobs[::-1], page.next)
+
+
+class FiltersNothing(MemoryStore):
+    """Lists too much."""
+
+    async def page(self, query: Query) -> Page:
+        return await super().page(Query(limit=query.limit, before=query.before))
+
+
+class TellsInAnyOrder(MemoryStore):
+    """Tells the newest first."""
+
+    async def events(self, after: int, limit: int) -> list[JobEvent]:
+        return (await super().events(after, limit))[::-1]
+
+
+class Impatient(MemoryStore):
+    """Finds everything due."""
+
+    async def due(self, now: float, limit: int) -> list[Job]:
+        return await super().due(now + 1_000, limit)
+
+
+class PrunesAll(MemoryStore):
+    """Forgets too much."""
+
+    async def prune(self, retention: Retention, now: float, limit: int) -> int:
+        return await super().prune(Retention(0, 0.0, 0), now, limit)
+
+
+class Miscounts(MemoryStore):
+    """Counts what is no more."""
+
+    async def counts(self) -> dict[Status, int]:
+        return {status: count + 1 for status, count in (await super().counts()).items()}
+
+
+class Quiet(MemoryStore):
+    """Goes on when it is closed."""
+
+    async def close(self) -> None:
+        return None
+
+
+class Hangs(MemoryStore):
+    """Never answers."""
+
+    async def get(self, job_id: str) -> Job | None:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+
+BROKEN_STORES: list[tuple[type[MemoryStore], str]] = [
+    (Forgets, "keeps_what_it_is_given"),
+    (Hangs, "keeps_what_it_is_given"),
+    (MovesFromAnywhere, "makes_every_move_of_the_table"),
+    (MovesNowhere, "makes_every_move_of_the_table"),
+    (IgnoresAttempts, "fences_a_late_writer"),
+    (ReadsThenWrites, "lets_one_of_many_win"),
+    (NotesTwice, "notes_facts_of_unfinished_jobs"),
+    (NotesLate, "notes_facts_of_unfinished_jobs"),
+    (Boundless, "bounds_what_waits"),
+    (IgnoresKeys, "knows_a_key_again"),
+    (IgnoresArguments, "knows_a_key_again"),
+    (ReadsThenWrites, "makes_one_of_many_with_one_key"),
+    (OldestFirst, "pages_newest_first"),
+    (FiltersNothing, "filters_a_list"),
+    (TellsInAnyOrder, "tells_events_in_order"),
+    (Impatient, "finds_what_is_due"),
+    (PrunesAll, "prunes_the_oldest_endings"),
+    (Miscounts, "counts_by_status"),
+    (Quiet, "is_loud_when_closed"),
+]
+
+
+@pytest.mark.virtual
+@pytest.mark.parametrize(("broken", "name"), BROKEN_STORES)
+async def test_a_store_that_breaks_a_rule_is_told_which(
+    broken: type[MemoryStore], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its name and its sentence; each rule notices what it is there for."""
+    one = next(rule for rule in store_rules.RULES if rule.__name__ == name)
+    monkeypatch.setattr(store_rules, "RULES", [one])
+    with pytest.raises(AssertionError) as caught:
+        await check_store(broken)
+    assert str(caught.value) == f"{name}: {one.__doc__}"
+    assert caught.value.__cause__ is not None
+
+
+def test_every_rule_of_a_store_is_broken_by_one_above() -> None:
+    """No rule is there that cannot fail."""
+    assert {name for _, name in BROKEN_STORES} == names(store_rules.RULES)
+
+
+def names(rules: Sequence[Callable[[Any], Awaitable[None]]]) -> set[str]:
+    """The rules by name."""
+    return {getattr(rule, "__name__", "") for rule in rules}
+
+
+class Twice(LocalEngine):
+    """Delivers again what it has delivered."""
+
+    async def work(self, run: Run) -> None:
+        async def twice(job_id: str) -> None:
+            await run(job_id)
+            await run(job_id)
+
+        await super().work(twice)
+
+
+class Unbounded(LocalEngine):
+    """Has room for all."""
+
+    async def submit(self, job_id: str, lane: Lane) -> None:
+        self._rooms[lane].limit = 100
+        await super().submit(job_id, lane)
+
+
+class TakesAgain(LocalEngine):
+    """Does not look whether it has an id already."""
+
+    async def submit(self, job_id: str, lane: Lane) -> None:
+        await super().submit(job_id if not self.holds(job_id) else job_id + "x", lane)
+
+
+class Remembers(LocalEngine):
+    """Takes an id once and never again."""
+
+    async def submit(self, job_id: str, lane: Lane) -> None:
+        seen = self.__dict__.setdefault("seen", set())
+        if job_id not in seen:
+            seen.add(job_id)
+            await super().submit(job_id, lane)
+
+
+class NeverForgets(LocalEngine):
+    """Delivers what nobody wants any more."""
+
+    async def forget(self, job_id: str) -> None:
+        return None
+
+
+class LosesRoom(LocalEngine):
+    """A run that fails keeps its room."""
+
+    async def work(self, run: Run) -> None:
+        async def stuck(job_id: str) -> None:
+            try:
+                await run(job_id)
+            except OSError:
+                await asyncio.Event().wait()
+
+        await super().work(stuck)
+
+    async def close(self) -> list[str]:
+        for task in self._tasks.values():
+            task.cancel()
+        return await super().close()
+
+
+class DropsEarly(LocalEngine):
+    """Takes nothing before it works."""
+
+    async def submit(self, job_id: str, lane: Lane) -> None:
+        if self._run is not None:
+            await super().submit(job_id, lane)
+
+
+class NeverStops(LocalEngine):
+    """Goes on when it is closed."""
+
+    async def close(self) -> list[str]:
+        return []
+
+
+BROKEN_ENGINES: list[tuple[type[LocalEngine], str]] = [
+    (Twice, "delivers_in_order"),
+    (Unbounded, "holds_back_beyond_its_room"),
+    (TakesAgain, "takes_an_id_once"),
+    (Remembers, "delivers_again_when_asked_again"),
+    (NeverForgets, "forgets_what_waits"),
+    (LosesRoom, "survives_a_failing_run"),
+    (DropsEarly, "keeps_until_work_begins"),
+    (NeverStops, "stops_when_closed"),
+]
+
+
+@pytest.mark.virtual
+@pytest.mark.parametrize(("broken", "name"), BROKEN_ENGINES)
+async def test_an_engine_that_breaks_a_rule_is_told_which(
+    broken: type[LocalEngine], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its name and its sentence; each rule notices what it is there for."""
+    one = next(rule for rule in engine_rules.RULES if rule.__name__ == name)
+    monkeypatch.setattr(engine_rules, "RULES", [one])
+    with pytest.raises(AssertionError) as caught:
+        await check_engine(lambda: broken({"loop": 2, "thread": 1, "process": 1}))
+    assert str(caught.value) == f"{name}: {one.__doc__}"
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
+
+
+def test_every_rule_of_an_engine_is_broken_by_one_above() -> None:
+    """No rule is there that cannot fail."""
+    assert {name for _, name in BROKEN_ENGINES} == names(engine_rules.RULES)
+
+
+async def test_a_suite_gives_each_rule_a_fresh_one_and_closes_it() -> None:
+    """So that no rule depends on another."""
+    made: list[MemoryStore] = []
+
+    def make() -> MemoryStore:
+        made.append(MemoryStore())
+        return made[-1]
+
+    await check_store(make)
+    assert len(made) == len(store_rules.RULES)
+    assert not any(store._open for store in made)
