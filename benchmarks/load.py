@@ -58,7 +58,7 @@ def requests_per_second(port: int, call: Call, seconds: int) -> float:
     """
     counted = (_wrk if generator() == "wrk" else _asyncio)(port, call, seconds)
     if counted.failed or not counted.requests:
-        raise RuntimeError(f"{call.method} {call.path}: {counted.failed} of {counted} failed")
+        raise RuntimeError(f"{call.method} {call.path} failed: {counted}")
     return counted.requests / counted.seconds
 
 

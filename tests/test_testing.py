@@ -124,9 +124,7 @@ class MovesFromAnywhere(MemoryStore):
     """Has no fence."""
 
     async def move(self, job_id: str, change: Change) -> Job | None:
-        before = self._jobs.get(job_id)
-        if before is None:
-            return None
+        before = self._jobs[job_id]
         source = next(iter(change.move.sources))
         job = apply(replace(before, status=source), change, self._seq + 1)
         assert job is not None
@@ -154,16 +152,13 @@ class ReadsThenWrites(MemoryStore):
     async def move(self, job_id: str, change: Change) -> Job | None:
         before = self._jobs[job_id]
         await asyncio.sleep(0)
-        job = apply(before, change, self._seq + 1)
-        if job is not None:
-            self._jobs[job_id] = job
+        job = self._jobs[job_id] = apply(before, change, self._seq + 1) or before
         return job
 
     async def add(self, jobs: Sequence[Job], max_waiting: int) -> list[tuple[Job, bool]]:
         known = {(job.task, job.key) for job in self._jobs.values() if job.key}
         await asyncio.sleep(0)
-        if any((job.task, job.key) in known for job in jobs):
-            return await super().add(jobs, max_waiting)
+        assert not any((job.task, job.key) in known for job in jobs)
         return await super().add([replace(job, key=None) for job in jobs], max_waiting)
 
 
@@ -260,8 +255,7 @@ class Hangs(MemoryStore):
     """Never answers."""
 
     async def get(self, job_id: str) -> Job | None:
-        await asyncio.Event().wait()
-        raise AssertionError
+        return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]
 
 
 BROKEN_STORES: list[tuple[type[MemoryStore], str]] = [
@@ -376,8 +370,9 @@ class DropsEarly(LocalEngine):
     """Takes nothing before it works."""
 
     async def submit(self, job_id: str, lane: Lane) -> None:
-        if self._run is not None:
-            await super().submit(job_id, lane)
+        await super().submit(job_id, lane)
+        if self._run is None:
+            await self.forget(job_id)
 
 
 class NeverStops(LocalEngine):

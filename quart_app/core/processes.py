@@ -102,7 +102,7 @@ class Processes:
                 future.cancel()  # type: ignore[no-untyped-call]
 
             handle.enter(lambda: signal_stop(ASKED), kill)
-            return await _follow(future, slots, index, report)
+            return await _follow(pool, future, slots, index, report)
         finally:
             handle.leave()
             self._free.append(index)
@@ -126,7 +126,11 @@ class Processes:
 
 
 async def _follow(
-    future: Future[Answer], slots: Slots, index: int, report: Callable[[Progress], None]
+    pool: ProcessPool,
+    future: Future[Answer],
+    slots: Slots,
+    index: int,
+    report: Callable[[Progress], None],
 ) -> Answer:
     """Pass progress on until the process has answered or is gone."""
     loop = asyncio.get_running_loop()
@@ -138,7 +142,8 @@ async def _follow(
             async with asyncio.timeout(POLL):
                 await (asyncio.sleep(POLL) if future.cancelled() else ended.wait())
         except TimeoutError:
-            gone = gone + 1 if (pid or slots.closing.value) and not _alive(pid) else 0
+            # A pool that broke or was closed says nothing of what it has not begun.
+            gone = gone + 1 if (pid or not pool.active) and not _alive(pid) else 0
         pid = slot.pid or pid
         if (news := slots.read_progress(index, seen)) is not None:
             seen, progress = news
@@ -147,14 +152,15 @@ async def _follow(
         return Answer("canceled", message="the process was killed")
     if not future.done():
         future.cancel()
-        raise ProcessDied("the process of the job ended by itself, with status 0")
+        message = "ended by itself, with status 0" if pid else "never began: the pool broke"
+        raise ProcessDied(f"the process of the job {message}")
     try:
         return future.result()
     except ProcessExpired as error:
         message = f"the process of the job ended by itself, with status {error.exitcode}"
         raise ProcessDied(message) from None
     except BrokenProcessPool as error:
-        raise ProcessDied(f"the pool of processes broke: {error}") from None
+        raise ProcessDied(f"the process of the job was lost: the pool broke: {error}") from None
 
 
 def _is_over(future: Future[Answer]) -> bool:

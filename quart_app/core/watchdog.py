@@ -106,7 +106,8 @@ class Watchdog:
         """Which job the loop is in, and its stack."""
         frame: FrameType | None = sys._current_frames().get(thread_id)
         handle = self._registry.find(asyncio.current_task(loop))
-        stack = traceback.StackSummary.extract(traceback.walk_stack(frame), limit=FRAMES)
+        frames = iter(()) if frame is None else traceback.walk_stack(frame)
+        stack = traceback.StackSummary.extract(frames, limit=FRAMES)
         job = None if handle is None else handle.job_id
         where = self._line(stack) or "?"
         logger.warning("the event loop is blocked at %s by %s", where, _name(job))

@@ -126,7 +126,7 @@ LISTING = (
 MATCH: Schema = {
     "type": "object",
     "properties": {
-        "status": {"anyOf": [STATUS, {"type": "array", "items": STATUS}]},
+        "status": {"anyOf": [STATUS, {"type": "array", "items": STATUS, "minItems": 1}]},
         "task": TEXT,
         "tag": TEXT,
         "q": TEXT,

@@ -301,6 +301,8 @@ def read_query(request: Request) -> Query:
             raise BadInput(
                 f"There is no filter {name[:50]!r}; the filters are {', '.join(FILTERS)}"
             )
+        if name != "status" and len(values.getlist(name)) > 1:
+            raise BadInput(f"{name} is given more than once")
     return Query(
         statuses=_statuses(
             [part for value in values.getlist("status") for part in value.split(",")]
@@ -323,6 +325,8 @@ def read_match(match: Any) -> Query:
         raise BadInput(f"match is an object of {', '.join(FILTERS[:4])}")
     status = match.get("status", [])
     statuses = status if isinstance(status, list) else [status]
+    if "status" in match and not statuses:  # Perhaps by accident, and all would be canceled.
+        raise BadInput("status is empty: name at least one, or leave it out")
     for name in ("task", "tag", "q"):
         if not isinstance(match.get(name, ""), str):
             raise BadInput(f"{name} is a string")

@@ -107,9 +107,8 @@ class Core:
     ) -> None:
         unserve(self.service)
         try:
-            if kind is None:
-                await asyncio.sleep(0)  # What was just canceled has a turn to end.
-                self.check_nothing_is_left()
+            await asyncio.sleep(0)  # What was just canceled has a turn to end.
+            assert kind is not None or self.is_clean()
         finally:
             if self._own:
                 self.processes.close()
@@ -117,10 +116,9 @@ class Core:
             self.threads.close()
             await self.store.close()
 
-    def check_nothing_is_left(self) -> None:
-        """No handle, no delivery, no asyncio task of ours."""
-        assert len(self.registry) == 0
-        assert asyncio.all_tasks() == {asyncio.current_task()}
+    def is_clean(self) -> bool:
+        """Whether no handle and no asyncio task of ours is left."""
+        return len(self.registry) == 0 and asyncio.all_tasks() == {asyncio.current_task()}
 
     async def start(self, task: str | Callable[..., Any], /, **values: Any) -> str:
         """Start a job; its id."""

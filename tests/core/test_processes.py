@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from quart_app.core.processes import Processes
+from quart_app.core.processes import Processes, _tell
 from quart_app.core.threads import Threads
 from quart_app.domain.jobs import Failure, Job, Progress
 from quart_app.domain.tasks import Task
@@ -285,6 +285,39 @@ async def test_a_pool_that_broke_is_made_anew() -> None:
         assert (await core.run(tasks.where)).status == "succeeded"
 
 
+async def test_a_pool_that_breaks_loses_its_jobs() -> None:
+    """As where a process dies before it has taken one."""
+    before = set(children())
+    async with Core(process(tasks.double), room=1) as core:
+        job_id = await core.start(tasks.double, number=1)
+        await wait_until(lambda: set(children()) - before, "the process is made")
+        for pid in set(children()) - before:
+            os.kill(pid, signal.SIGKILL)
+        job = await core.ended(job_id)
+        assert (job.status, job.reason) == ("failed", "lost")
+        assert job.error is not None
+        assert "the pool broke" in job.error.message
+        assert (await core.run(tasks.double, number=1)).status == "succeeded"
+
+
+async def test_a_closed_pool_loses_what_never_began() -> None:
+    """Nobody waits for its processes any more."""
+    async with Core(process(tasks.double), room=1) as core:
+        job_id = await core.start(tasks.double, number=1)
+        await wait_until(lambda: core.processes._pool, "the pool is made")
+        core.processes.close()
+        assert (await core.ended(job_id)).reason == "lost"
+
+
+async def test_a_process_that_outlives_the_loop_tells_nobody() -> None:
+    """Its end is no error then."""
+    loop = asyncio.new_event_loop()
+    loop.close()
+    ended = asyncio.Event()
+    _tell(loop, ended)
+    assert not ended.is_set()
+
+
 async def test_processes_are_spawned(pool: Processes) -> None:
     """A forked child would hide its parent's death, and keep its locks and connections."""
     for child in multiprocessing.active_children():
@@ -334,8 +367,5 @@ def test_processes_end_with_their_parent(tmp_path: Path, name: str) -> None:
 
 
 def running(pid: str) -> bool:
-    """Whether a process is there and not only waited for."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
+    """Whether a process is there, and not only waited for: a dead one has no program."""
+    return Path(f"/proc/{pid}/exe").exists()

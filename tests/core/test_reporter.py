@@ -48,6 +48,7 @@ async def test_the_newest_is_written_before_the_end() -> None:
         ctx.progress(1, 3)
         await asyncio.sleep(0.02)
         ctx.progress(2, 3)
+        await asyncio.sleep(0.02)
         ctx.progress(3, 3, "all")
 
     async def only(ctx: Context) -> None:

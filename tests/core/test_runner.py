@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import gc
 import inspect
@@ -192,7 +193,7 @@ async def test_a_cancel_before_the_first_step_ends_the_job() -> None:
     ran: list[str] = []
 
     async def never() -> None:
-        ran.append("begun")
+        ran.append("begun")  # pragma: no cover - it must not run
 
     async with Core(never) as core:
         job_id = await core.start(never)
@@ -208,7 +209,7 @@ async def test_a_cancel_between_the_claim_and_the_first_line_ends_the_job() -> N
     ran: list[str] = []
 
     async def never() -> None:
-        ran.append("begun")
+        ran.append("begun")  # pragma: no cover - it must not run
 
     class Slow(MemoryStore):
         async def move(self, job_id: str, change: Change) -> Job | None:
@@ -433,7 +434,7 @@ async def test_a_job_whose_loop_is_gone_writes_nothing() -> None:
         call.send(None)
         handle.ask("cancel")
         task.uncancel()
-        with pytest.raises(asyncio.CancelledError):
+        with contextlib.suppress(asyncio.CancelledError):  # From 3.13 on, uncancel takes it back.
             await asyncio.sleep(0)
         return call
 
@@ -605,7 +606,7 @@ async def test_a_cancel_from_before_this_attempt_is_kept() -> None:
     """Asked while a job was between two attempts: the next one does not begin."""
 
     async def job() -> None:
-        ran.append(1)
+        ran.append(1)  # pragma: no cover - it must not run
 
     ran: list[int] = []
     async with Core(job) as core:
@@ -635,7 +636,7 @@ async def test_a_store_that_fails_at_the_claim_leaves_the_job_to_upkeep(
         job_id = await core.start(job)
         await core.engine.idle()
         assert (await core.job(job_id)).status == "queued"
-        core.check_nothing_is_left()
+        assert core.is_clean()
         store.broken = False
         await core.engine.submit(job_id, "loop")
         assert (await core.ended(job_id)).status == "succeeded"

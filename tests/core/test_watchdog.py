@@ -13,6 +13,7 @@ import pytest
 from quart_app.core.registry import Registry
 from quart_app.core.watchdog import Watchdog
 from quart_app.domain.tasks import Task
+from quart_app.testing import wait_until
 from tests.core.support import Core
 
 pytestmark = pytest.mark.blocking
@@ -33,13 +34,15 @@ async def blocks() -> None:
 
 async def until_reported(watchdog: Watchdog, block: Callable[[], Awaitable[T]]) -> T:
     """Block until it is reported; on a busy machine the watchdog may look too late for one."""
-    before = watchdog.count
-    for _ in range(50):
-        result = await block()
+    before, results = watchdog.count, []
+
+    async def reported() -> bool:
+        results.append(await block())
         await asyncio.sleep(0.03)
-        if watchdog.count > before:
-            return result
-    raise AssertionError("it was not reported")
+        return watchdog.count > before
+
+    await wait_until(reported, "it is reported")
+    return results[-1]
 
 
 @pytest.mark.slow
@@ -136,6 +139,25 @@ def test_a_watchdog_ends_with_its_loop() -> None:
     asyncio.run(main())
     watchdog.join()
     assert watchdog.count == 0
+
+
+def test_a_loop_whose_thread_has_gone_is_said_to_stand_nowhere(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """There is no line to name; and not that of the watchdog itself."""
+    watchdog = Watchdog(Registry(), 0.02)
+    loop = asyncio.new_event_loop()
+
+    async def main() -> None:
+        watchdog.start()
+
+    thread = threading.Thread(target=loop.run_until_complete, args=[main()])
+    thread.start()
+    thread.join()
+    stand_still(0.1)
+    loop.close()
+    watchdog.join()
+    assert "blocked at ? by something that is not a job" in caplog.text
 
 
 def test_a_loop_that_closes_while_it_is_blocked_is_let_go() -> None:

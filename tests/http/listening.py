@@ -50,11 +50,11 @@ class Wire:
 
     async def is_closed(self) -> bool:
         """Whether the server closes the connection, and sends nothing more before that."""
+        rest = b""
         async with asyncio.timeout(10):
-            try:
-                return await self._reader.read() == b""
-            except ConnectionResetError:
-                return True
+            with contextlib.suppress(ConnectionResetError):
+                rest = await self._reader.read()
+        return rest == b""
 
     async def close(self) -> None:
         """Close it from this side."""

@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 import msgspec
+import pytest
 from quart import Quart
 from quart.typing import TestClientProtocol
 from werkzeug.datastructures import Headers
@@ -177,13 +178,9 @@ def check_answer(answer: Answer) -> None:
     if answer.status >= 400:
         check_problem(answer)
     elif kind == "application/json" and answer.body:
-        json.loads(answer.body, parse_constant=_refuse)
+        json.loads(answer.body, parse_constant=pytest.fail)
     if "json" in kind:
         assert answer.headers["Cache-Control"] == "no-store"
-
-
-def _refuse(name: str) -> None:
-    raise AssertionError(f"{name} is no JSON")
 
 
 def check_problem(answer: Answer) -> None:

@@ -17,9 +17,8 @@ BASE = "https://service.example/below"
 
 
 @task
-async def report(month: int) -> str:
+async def report(month: int) -> None:
     """A task."""
-    return str(month)
 
 
 def shown(service: Service, **fields: Any) -> dict[str, Any]:
@@ -126,5 +125,5 @@ def test_moments_are_rfc_3339_in_utc_with_milliseconds() -> None:
     assert moment(None) is None
     assert moment(0.0) == "1970-01-01T00:00:00.000Z"
     assert moment(1795362821.9999) == "2026-11-22T15:53:41.999Z"
-    moments = [moment(at / 7) or "" for at in range(50_000)]
+    moments = [moment(at / 7) or "" for at in range(5_000)]
     assert moments == sorted(moments)

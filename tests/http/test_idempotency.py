@@ -118,6 +118,7 @@ async def test_a_key_that_is_none_is_400(key: str) -> None:
         assert await api.count() == 0
 
 
+@pytest.mark.slow
 async def test_two_hundred_simultaneous_requests_with_one_key_make_one_job(stage: Stage) -> None:
     """All get the same job, one of them as the first."""
     async with serving(stage.held, add) as api:

@@ -164,6 +164,7 @@ class Serving:
         return answer.status, answer.json
 
 
+@pytest.mark.slow
 def test_every_valid_json_value_comes_back_as_it_was_sent() -> None:
     """As argument and as result: text, numbers of any size, nesting, order, however it is spelt."""
     with Serving() as served:
@@ -185,6 +186,7 @@ def same(back: Any, sent: Any) -> bool:
     return json.dumps(back) == json.dumps(sent)
 
 
+@pytest.mark.slow
 def test_no_bytes_at_all_are_answered_with_5xx() -> None:
     """Whatever is sent as JSON: 2xx or 4xx, and always in JSON."""
     with Serving() as served:
@@ -210,6 +212,7 @@ def mangled(draw: st.DrawFn) -> bytes:
     return bytes(body)
 
 
+@pytest.mark.slow
 @EXAMPLES
 @given(mangled())
 def test_what_is_accepted_is_what_every_strict_reader_reads(body: bytes) -> None:

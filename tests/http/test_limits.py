@@ -82,6 +82,7 @@ async def test_an_announced_length_is_refused_before_the_body_comes() -> None:
         assert (await connection.as_response()).status_code == 413
 
 
+@pytest.mark.slow
 async def test_the_limit_of_bodies_is_a_setting() -> None:
     """QUART_APP_MAX_BODY, also above what the framework allows by itself."""
     async with serving(echo, max_body=100) as api:

@@ -236,16 +236,13 @@ class Service(RuleBasedStateMachine):
         answer = self.run(self.api.get(f"/jobs/{job.id}/result"))
         expected = {"succeeded": 200, "failed": 409, "canceled": 409}.get(job.status, 202)
         assert answer.status == expected
-        if answer.status == 200:
-            assert answer.json == job.seen["result"]
+        assert answer.status != 200 or answer.json == job.seen["result"]
 
     # What always holds
 
     @invariant()
     def every_document_tells_the_models_story(self) -> None:
         """The status only moves forward, what is over never changes, list and GET agree."""
-        if not hasattr(self, "api"):
-            return
         listed = self.run(self.everything())
         assert [each["id"] for each in listed] == [job.id for job in reversed(self.jobs)]
         by_id = {each["id"]: each for each in listed}
@@ -275,8 +272,6 @@ class Service(RuleBasedStateMachine):
     @invariant()
     def the_counts_are_those_of_the_list(self) -> None:
         """/readyz counts what the list shows, and no more run or wait than may."""
-        if not hasattr(self, "api"):
-            return
         counts = self.run(self.api.get("/readyz")).json["jobs"]
         assert counts == {status: len(self.having(status)) for status in STATUSES}
         assert counts["running"] <= RUNNING

@@ -80,6 +80,9 @@ class TestCatalog:
             assert schema["properties"]["step"] == {"type": "integer", "minimum": 1, "default": 1}
             assert schema["properties"]["span"]["properties"]["low"] == {"type": "integer"}
             assert document["result"] == {"type": "array", "items": {"type": "integer"}}
+            arguments = {"span": {"low": 1, "high": 6}, "step": 2}
+            answer = await api.post("/start/count-up", arguments)
+            assert (await api.job(answer.json["id"], wait=5))["result"] == [1, 3, 5]
 
     async def test_durations_are_those_that_were_seen(self) -> None:
         """None at first; then how many, the median and the 95th percentile."""

@@ -198,6 +198,7 @@ def is_key(text: str) -> bool:
     return True
 
 
+@pytest.mark.slow
 @settings(max_examples=300, derandomize=True, database=None, deadline=None)
 @given(
     st.text(st.characters(max_codepoint=255))
