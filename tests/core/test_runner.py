@@ -8,6 +8,7 @@ import contextvars
 import gc
 import inspect
 import sys
+import threading
 import tracemalloc
 import weakref
 from collections.abc import Coroutine
@@ -439,7 +440,9 @@ async def test_a_job_whose_loop_is_gone_writes_nothing() -> None:
         return call
 
     call = await asyncio.create_task(begin())
-    await asyncio.to_thread(call.close)
+    elsewhere = threading.Thread(target=call.close)  # Where no loop runs.
+    elsewhere.start()
+    elsewhere.join()
     assert inspect.getcoroutinestate(call) == inspect.CORO_CLOSED
 
 
