@@ -10,6 +10,7 @@ Spawn only: a forked child hides its parent's death and keeps its locks.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -17,6 +18,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, wait
 from concurrent.futures.process import BrokenProcessPool
+from typing import Any
 
 from pebble import CONSTS, ProcessExpired, ProcessPool
 
@@ -92,16 +94,11 @@ class Processes:
             slot = slots.array[index]
             future = pool.schedule(child.run, args=(call._replace(slot=index),))
 
-            def signal_stop(kind: int) -> None:
-                slot.stop = kind
-                if slot.pid:
-                    os.kill(slot.pid, signal.SIGTERM)
-
             def kill() -> None:
-                signal_stop(KILLED)
+                _signal(slot, KILLED)
                 future.cancel()  # type: ignore[no-untyped-call]
 
-            handle.enter(lambda: signal_stop(ASKED), kill)
+            handle.enter(lambda: _signal(slot, ASKED), kill)
             return await _follow(pool, future, slots, index, report)
         finally:
             handle.leave()
@@ -123,6 +120,16 @@ class Processes:
         """Wait until closed processes are gone (blocking; for a thread, or the very end)."""
         if self._ending is not None:
             self._ending.join()
+
+
+def _signal(slot: Any, stop: int) -> None:
+    """Say to the process of a slot that its function is to stop, or itself to go."""
+    slot.stop = stop
+    # Read once: the process sets it to 0 when the function ends, and 0 would be all of us.
+    pid = slot.pid
+    if pid:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
 
 
 async def _follow(

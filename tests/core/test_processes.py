@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from quart_app.core.processes import Processes, _tell
+from quart_app.core.processes import Processes, _signal, _tell
+from quart_app.core.slots import ASKED
 from quart_app.core.threads import Threads
 from quart_app.domain.jobs import Failure, Job, Progress
 from quart_app.domain.tasks import Task
@@ -307,6 +308,40 @@ async def test_a_closed_pool_loses_what_never_began() -> None:
         await wait_until(lambda: core.processes._pool, "the pool is made")
         core.processes.close()
         assert (await core.ended(job_id)).reason == "lost"
+
+
+@pytest.mark.parametrize(("pids", "killed"), [((0,), []), ((7, 0, 0), [7])])
+def test_a_signal_never_goes_to_everybody(
+    pids: tuple[int, ...], killed: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A function may end, and set its pid to 0, between two looks at it; 0 is all of our group."""
+
+    class Slot:
+        stop = 0
+        looks = iter(pids)
+
+        @property
+        def pid(self) -> int:
+            return next(self.looks)
+
+    sent: list[int] = []
+    monkeypatch.setattr(os, "kill", lambda pid, number: sent.append(pid))
+    slot = Slot()
+    _signal(slot, ASKED)
+    assert (slot.stop, sent) == (ASKED, killed)
+
+
+def test_a_signal_to_a_process_that_has_gone_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It died a moment ago; the pool will say so."""
+
+    class Slot:
+        pid, stop = 7, 0
+
+    def gone(pid: int, number: int) -> None:
+        raise ProcessLookupError(pid)
+
+    monkeypatch.setattr(os, "kill", gone)
+    _signal(Slot(), ASKED)
 
 
 async def test_a_process_that_outlives_the_loop_tells_nobody() -> None:
