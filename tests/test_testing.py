@@ -366,13 +366,12 @@ class LosesRoom(LocalEngine):
         return await super().close()
 
 
-class DropsEarly(LocalEngine):
-    """Takes nothing before it works."""
+class Drops(LocalEngine):
+    """Keeps nothing."""
 
     async def submit(self, job_id: str, lane: Lane) -> None:
         await super().submit(job_id, lane)
-        if self._run is None:
-            await self.forget(job_id)
+        await self.forget(job_id)
 
 
 class NeverStops(LocalEngine):
@@ -389,7 +388,7 @@ BROKEN_ENGINES: list[tuple[type[LocalEngine], str]] = [
     (Remembers, "delivers_again_when_asked_again"),
     (NeverForgets, "forgets_what_waits"),
     (LosesRoom, "survives_a_failing_run"),
-    (DropsEarly, "keeps_until_work_begins"),
+    (Drops, "keeps_until_work_begins"),
     (NeverStops, "stops_when_closed"),
 ]
 

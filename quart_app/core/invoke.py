@@ -174,7 +174,7 @@ async def _absorb(task: asyncio.Task[None]) -> None:
         task.uncancel()
     try:
         await asyncio.sleep(0)
-    except asyncio.CancelledError:
+    except asyncio.CancelledError:  # pragma: no cover - before Python 3.13 only
         return
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from typing import Any
+from typing import Any, cast
 
 import pydantic
 import pytest
 
 from quart_app.core.context import Context
-from quart_app.core.invoke import text_of
+from quart_app.core.invoke import _inside, text_of
 from quart_app.domain.jobs import Failure
 from quart_app.domain.tasks import Task
 from tests.core.support import Core
@@ -127,6 +127,11 @@ async def test_a_sync_function_on_the_loop_may_be_asked_to_stop_while_it_runs() 
     async with Core(Task(job, run="loop")) as core:
         ended = await core.run(job)
         assert (ended.status, ended.result) == ("succeeded", b"true")
+
+
+def test_where_no_loop_runs_no_task_is_inside_one() -> None:
+    """As when its coroutine is closed after the loop's end."""
+    assert not _inside(cast("asyncio.Task[None]", None))
 
 
 async def test_the_context_is_passed_by_its_own_name() -> None:

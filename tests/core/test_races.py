@@ -254,8 +254,7 @@ class Sweep:
             await asyncio.sleep(moment)
             for job_id in ids[:1]:
                 await core.service.cancel(job_id)
-                if job_id in probes:
-                    probes[job_id].asked = True
+                probes[job_id].asked = True
 
         async def shutdown(moment: float) -> None:
             await asyncio.sleep(moment)

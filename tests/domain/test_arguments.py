@@ -322,7 +322,7 @@ def test_what_is_started_is_what_the_function_receives(
     payload = arguments.write(values)
     defaults = {name: value for name, (_, value) in parameters.items() if name not in values}
     assert arguments.read(payload) == {**defaults, **values}
-    assert arguments.check(payload) == payload
+    assert arguments.read(arguments.check(payload)) == {**defaults, **values}
 
 
 JSON = st.recursive(

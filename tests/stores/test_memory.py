@@ -189,6 +189,11 @@ class Machine(RuleBasedStateMachine):
             self.naive.put(after)
         assert self.run(self.store.move(job_id, change)) == after
 
+    @rule(job_id=IDS, size=st.integers(0, 9))
+    def end(self, job_id: str, size: int) -> None:
+        for move in (Move.DUE, Move.CLAIM, Move.SUCCEED):
+            self.move(job_id, move, None, None, size)
+
     @rule(job_id=IDS, cancel=st.booleans(), current=st.none() | st.integers(0, 2))
     def note(self, job_id: str, cancel: bool, current: int | None) -> None:
         self.now += 1
@@ -252,6 +257,20 @@ class Machine(RuleBasedStateMachine):
 
 Machine.TestCase.settings = settings(deadline=None, max_examples=60, stateful_step_count=40)
 TestMachine = pytest.mark.slow(Machine.TestCase)
+
+
+def test_a_walk_by_hand() -> None:
+    """Endings are forgotten oldest first, until what is left is within the bounds."""
+    machine = Machine()
+    ids = [machine.add_one("t", None, b"{}", None, ()) for _ in range(4)]
+    for job_id in ids:
+        machine.end(job_id, 3)
+    machine.prune(count=3, age=99.0, size=99, limit=9)
+    machine.prune(count=9, age=99.0, size=10, limit=9)
+    machine.prune(count=0, age=0.0, size=0, limit=1)
+    machine.agree()
+    assert machine.naive.ended == ids[3:]
+    machine.teardown()
 
 
 async def test_a_long_list_gives_way_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
