@@ -28,7 +28,6 @@ PR_SET_PDEATHSIG = 1
 class Call(NamedTuple):
     """What a job's process is asked to do."""
 
-    slot: int
     module: str
     qualname: str
     task: str
@@ -51,7 +50,7 @@ class _Here:
     """The state of this process, read by its signal handler."""
 
     slots: Slots
-    inside: int | None = None
+    inside = False
     interrupted = False
 
 
@@ -80,7 +79,7 @@ def _end_with_parent() -> None:
 def _on_signal(*_: object) -> None:
     """Stop the function once if its slot says so; leave if the pool or the job is to end."""
     here = _Here
-    stop = NOTHING if here.inside is None else here.slots.array[here.inside].stop
+    stop = here.slots.slot.stop if here.inside else NOTHING
     if here.slots.closing.value or stop == KILLED:
         os._exit(1)
     if stop == ASKED and not here.interrupted:
@@ -91,11 +90,11 @@ def _on_signal(*_: object) -> None:
 def run(call: Call) -> Answer:
     """Call the function; every way in which it can end becomes an answer."""
     here = _Here
-    slot = here.slots.array[call.slot]
+    slot = here.slots.slot
     try:
         try:
             here.interrupted = False
-            here.inside = call.slot
+            here.inside = True
             slot.pid = os.getpid()
             if slot.stop or here.slots.closing.value:  # Before the pid was known: no signal came.
                 here.interrupted = True
@@ -107,11 +106,11 @@ def run(call: Call) -> Answer:
                 values[context_parameter] = _context(call)
             result = function(**values)
         finally:
-            here.inside = None
+            here.inside = False
             slot.pid = 0
         return _returned(result)
     except asyncio.CancelledError as error:
-        here.inside = None
+        here.inside = False
         slot.pid = 0
         return Answer("canceled", message=str(error))
     except BaseException as error:  # noqa: BLE001 - the edge of user code
@@ -138,9 +137,9 @@ def _context(call: Call) -> Context:
     slots = _Here.slots
 
     def report(progress: Any) -> None:
-        slots.write_progress(call.slot, progress)
+        slots.write_progress(progress)
 
     def stopping() -> bool:
-        return bool(slots.array[call.slot].stop)
+        return bool(slots.slot.stop)
 
     return Context(call.job_id, call.attempt, stopping=stopping, report=report)

@@ -108,7 +108,7 @@ class Invoker:
     ) -> Ended:
         function = task.function
         call = Call(
-            0, function.__module__, function.__qualname__, task.name, job.args, job.id, job.attempt
+            function.__module__, function.__qualname__, task.name, job.args, job.id, job.attempt
         )
         try:
             report = _ignore if reporter is None else reporter.report

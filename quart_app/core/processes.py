@@ -1,10 +1,13 @@
 """Processes for ``run="process"`` functions: killable, spawned, ended with their parent.
 
-pebble keeps the pool; this module maps one job to one slot of it. Canceling is in two steps: the
+pebble keeps the processes; this module maps one job to one of them. Canceling is in two steps: the
 slot is marked and the process gets SIGTERM, upon which the function sees one CancelledError and can
 clean up; what goes on past the grace is killed. Nothing may live here that knows of the store.
 
-Spawn only: a forked child hides its parent's death and keeps its locks.
+One pool of one process for each job at a time, and not one pool of many: pebble's processes share a
+pipe and its locks, and one that is killed while it writes can leave the others waiting for ever. So
+nothing that happens to one job can touch another, and a pool that a job has left in doubt is thrown
+away. Spawn only: a forked child hides its parent's death and keeps its locks.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -33,6 +37,9 @@ POLL = 0.1
 """Seconds between two looks at a process's progress, or at whether it is gone."""
 GONE = 3
 """Looks at which a process is gone before we say so: pebble knows its exit status by then."""
+SILENT = 60.0
+"""Seconds in which a process begins with a job, or answers when the function has ended. It takes
+milliseconds; one that needs longer will never do it."""
 
 # Ours end themselves at SIGTERM; one that cannot stands in C code, and there is no use in waiting.
 CONSTS.term_timeout = 0.2
@@ -42,84 +49,103 @@ class ProcessDied(Exception):
     """The process of a job ended by itself: a crash, ``os._exit``, or the kernel's OOM killer."""
 
 
+class _Place:
+    """Room for one job: a pool of one process, made when a job needs it and kept for the next."""
+
+    def __init__(self) -> None:
+        self.pool: ProcessPool | None = None
+        self.slots: Slots | None = None
+
+    def make(self) -> None:
+        """Make the process, unless there is one that works (blocking: for a thread)."""
+        if self.pool is not None and self.pool.active:
+            return
+        if (broken := self.close()) is not None:
+            broken.join()
+        context = multiprocessing.get_context("spawn")
+        self.slots = Slots(context)
+        pool = ProcessPool(
+            max_workers=1, initializer=child.start, initargs=(self.slots,), context=context
+        )
+        _ = pool.active  # Starts it.
+        self.pool = pool
+
+    def close(self) -> ProcessPool | None:
+        """End the process, at once and without waiting for it; returns what may be joined."""
+        pool, self.pool = self.pool, None
+        if pool is not None and self.slots is not None:
+            self.slots.closing.value = 1
+            pool.stop()  # type: ignore[no-untyped-call]
+        return pool
+
+
 class Processes:
-    """A pool that is made when the first job needs it.
+    """As many processes as jobs run at once, each made when it is first needed.
 
     Args:
         count: processes, and so jobs at once.
-        threads: where the pool is started, since spawning takes milliseconds.
+        threads: where they are started, since spawning takes milliseconds.
     """
 
     def __init__(self, count: int, threads: Threads) -> None:
-        self._count = count
         self._threads = threads
-        self._free = list(range(count))
-        self._pool: ProcessPool | None = None
-        self._slots: Slots | None = None
-        self._ending: threading.Thread | None = None
-        self._lock = asyncio.Lock()
-
-    async def _ready(self) -> tuple[ProcessPool, Slots]:
-        async with self._lock:
-            if self._pool is None or self._slots is None or not self._pool.active:
-                self.close()
-                slots, pool = await self._threads.call(self._make)
-                self._slots, self._pool = slots, pool
-            return self._pool, self._slots
-
-    def _make(self) -> tuple[Slots, ProcessPool]:
-        context = multiprocessing.get_context("spawn")
-        slots = Slots(context, self._count)
-        pool = ProcessPool(
-            max_workers=self._count, initializer=child.start, initargs=(slots,), context=context
-        )
-        _ = pool.active  # Starts it.
-        return slots, pool
+        self._places = [_Place() for _ in range(count)]
+        # The last one that came free is the first to be used: the others need not be made at all.
+        self._free = list(reversed(self._places))
+        self._ending: list[threading.Thread] = []
 
     async def call(self, handle: Handle, call: Call, report: Callable[[Progress], None]) -> Answer:
         """Run a job's function in a process until it has really ended there.
 
         Args:
             handle: asked by others to stop; the process is then interrupted, later killed.
-            call: what to run; its ``slot`` is filled in here.
+            call: what to run.
             report: takes the progress that the process shows.
 
         Raises:
             ProcessDied: where the process ended by itself.
         """
-        pool, slots = await self._ready()
-        index = self._free.pop()
+        place = self._free.pop()
+        sound = False
         try:
-            slots.clear(index)
-            slot = slots.array[index]
-            future = pool.schedule(child.run, args=(call._replace(slot=index),))
+            await self._threads.call(place.make)
+            pool, slots = place.pool, place.slots
+            if pool is None or slots is None:
+                raise ProcessDied("the process of the job never began: its pool was closed")
+            slots.clear()
+            future = pool.schedule(child.run, args=(call,))
 
             def kill() -> None:
-                _signal(slot, KILLED)
+                _signal(slots.slot, KILLED)
                 future.cancel()  # type: ignore[no-untyped-call]
 
-            handle.enter(lambda: _signal(slot, ASKED), kill)
-            return await _follow(pool, future, slots, index, report)
+            handle.enter(lambda: _signal(slots.slot, ASKED), kill)
+            answer = await _follow(pool, future, slots, report)
+            sound = not future.cancelled()
+            return answer
         finally:
             handle.leave()
-            self._free.append(index)
+            if not sound:
+                self._throw_away(place)
+            self._free.append(place)
+
+    def _throw_away(self, place: _Place) -> None:
+        """A process that was killed, or died, leaves its pool in a state that nobody can know."""
+        if (pool := place.close()) is not None:
+            self._ending = [thread for thread in self._ending if thread.is_alive()]
+            thread = threading.Thread(target=pool.join, name="quart-app-processes-end", daemon=True)
+            thread.start()
+            self._ending.append(thread)
 
     def close(self) -> None:
         """End every process, at once and without waiting for any."""
-        pool, self._pool = self._pool, None
-        if pool is None or self._slots is None:
-            return
-        self._slots.closing.value = 1
-        pool.stop()  # type: ignore[no-untyped-call]
-        self._ending = threading.Thread(
-            target=pool.join, name="quart-app-processes-end", daemon=True
-        )
-        self._ending.start()
+        for place in self._places:
+            self._throw_away(place)
 
     def join(self) -> None:
         """Wait until closed processes are gone (blocking; for a thread, or the very end)."""
-        if self._ending is not None:
-            self._ending.join()
+        for thread in self._ending:
+            thread.join()
 
 
 def _signal(slot: Any, stop: int) -> None:
@@ -136,30 +162,43 @@ async def _follow(
     pool: ProcessPool,
     future: Future[Answer],
     slots: Slots,
-    index: int,
     report: Callable[[Progress], None],
 ) -> Answer:
     """Pass progress on until the process has answered or is gone."""
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
     future.add_done_callback(lambda _: _tell(loop, ended))
-    slot, seen, pid, gone = slots.array[index], 0, 0, 0
-    while not _is_over(future) and gone < GONE:
+    slot, seen, pid, gone, heard = slots.slot, 0, 0, 0, time.monotonic()
+    while not _is_over(future) and gone < GONE and time.monotonic() - heard < SILENT:
         try:
             async with asyncio.timeout(POLL):
                 await (asyncio.sleep(POLL) if future.cancelled() else ended.wait())
         except TimeoutError:
             # A pool that broke or was closed says nothing of what it has not begun.
             gone = gone + 1 if (pid or not pool.active) and not _alive(pid) else 0
-        pid = slot.pid or pid
-        if (news := slots.read_progress(index, seen)) is not None:
+        if running := slot.pid:
+            pid, heard = running, time.monotonic()
+        if (news := slots.read_progress(seen)) is not None:
             seen, progress = news
             report(progress)
     if future.cancelled():
         return Answer("canceled", message="the process was killed")
+    return _answer(future, pid, gone >= GONE)
+
+
+def _answer(future: Future[Answer], pid: int, gone: bool) -> Answer:
+    """What the process answered, or why it did not.
+
+    Args:
+        future: done, or given up.
+        pid: of the process, if it has begun with the job.
+        gone: whether it is not there any more.
+    """
     if not future.done():
         future.cancel()
         message = "ended by itself, with status 0" if pid else "never began: the pool broke"
+        if not gone:
+            message = f"has not answered for {SILENT:g} s" if pid else "never began"
         raise ProcessDied(f"the process of the job {message}")
     try:
         return future.result()
@@ -174,7 +213,7 @@ def _is_over(future: Future[Answer]) -> bool:
     """Whether the process has answered, or was stopped, or will never begin with this.
 
     A canceled future is done at once, but pebble takes note of it (and `wait` of that) only when
-    the process has gone. Until then its slot must not be another job's.
+    the process has gone. Until then its place must not be another job's.
     """
     return bool(wait([future], timeout=0).done)
 

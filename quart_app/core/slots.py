@@ -33,33 +33,32 @@ class Slot(ctypes.Structure):
 
 
 class Slots:
-    """An array of slots, and a flag that says that the parent is closing the pool.
+    """The slot of one process, and a flag that says that the parent is closing the pool.
 
     Args:
         context: the multiprocessing context (spawn) whose children will share it.
-        count: how many jobs run at once.
     """
 
-    def __init__(self, context: SpawnContext, count: int) -> None:
-        self.array: Any = context.RawArray(Slot, count)
+    def __init__(self, context: SpawnContext) -> None:
+        self.slot: Any = context.RawValue(Slot)
         self.closing: Any = context.RawValue(ctypes.c_int64, 0)
 
-    def clear(self, index: int) -> None:
-        """Make a slot ready for the next job."""
-        ctypes.memset(ctypes.addressof(self.array[index]), 0, ctypes.sizeof(Slot))
+    def clear(self) -> None:
+        """Make the slot ready for the next job."""
+        ctypes.memset(ctypes.addressof(self.slot), 0, ctypes.sizeof(Slot))
 
-    def write_progress(self, index: int, progress: Progress) -> None:
+    def write_progress(self, progress: Progress) -> None:
         """Called by the child."""
-        slot = self.array[index]
+        slot = self.slot
         slot.version += 1
         slot.current, slot.total = progress.current, progress.total
         text = (progress.message or "").encode()[: MESSAGE_BYTES - 1]
         slot.message = text.decode(errors="ignore").encode()
         slot.version += 1
 
-    def read_progress(self, index: int, seen: int) -> tuple[int, Progress] | None:
+    def read_progress(self, seen: int) -> tuple[int, Progress] | None:
         """Called by the parent: the version and the progress, or None where nothing is new."""
-        slot = self.array[index]
+        slot = self.slot
         version = slot.version
         if version == seen or version % 2:
             return None

@@ -32,32 +32,32 @@ def slots(monkeypatch: pytest.MonkeyPatch) -> Iterator[Slots]:
         raise Left(status)
 
     monkeypatch.setattr(child.os, "_exit", leave)  # type: ignore[attr-defined]
-    made = Slots(multiprocessing.get_context("spawn"), 2)
+    made = Slots(multiprocessing.get_context("spawn"))
     monkeypatch.setattr(child._Here, "slots", made, raising=False)
-    monkeypatch.setattr(child._Here, "inside", None)
+    monkeypatch.setattr(child._Here, "inside", False)
     monkeypatch.setattr(child._Here, "interrupted", False)
     yield made
-    assert child._Here.inside is None
-    assert made.array[1].pid == 0
+    assert not child._Here.inside
+    assert made.slot.pid == 0
 
 
-def call(function: Callable[..., Any], args: bytes = b"{}", slot: int = 1) -> Call:
+def call(function: Callable[..., Any], args: bytes = b"{}") -> Call:
     """The call of a function by its name."""
-    return Call(slot, function.__module__, function.__qualname__, "task", args, "id", 2)
+    return Call(function.__module__, function.__qualname__, "task", args, "id", 2)
 
 
 def looks(ctx: Context) -> list[object]:
     """What a function sees of its job."""
     ctx.progress(1, 2, "half")
     before = ctx.canceled
-    child._Here.slots.array[1].stop = ASKED
-    inside = (child._Here.inside, child._Here.slots.array[1].pid == os.getpid())
+    child._Here.slots.slot.stop = ASKED
+    inside = (child._Here.inside, child._Here.slots.slot.pid == os.getpid())
     return [ctx.id, ctx.attempt, before, ctx.canceled, inside]
 
 
 def is_signaled() -> str:
     """Is interrupted once, however often the signal comes."""
-    child._Here.slots.array[1].stop = ASKED
+    child._Here.slots.slot.stop = ASKED
     seen = 0
     for _ in range(3):
         try:
@@ -68,12 +68,12 @@ def is_signaled() -> str:
 
 
 def is_killed() -> None:
-    child._Here.slots.array[1].stop = KILLED
+    child._Here.slots.slot.stop = KILLED
     child._on_signal()
 
 
 def is_interrupted() -> None:
-    child._Here.slots.array[1].stop = ASKED
+    child._Here.slots.slot.stop = ASKED
     child._on_signal()
 
 
@@ -109,8 +109,8 @@ def test_a_function_sees_its_job(slots: Slots) -> None:
     """The id, the attempt and the flag of the moment; and the parent sees its progress."""
     answer = child.run(call(looks))
     assert answer.kind == "returned"
-    assert answer.payload == b'["id",2,false,true,[1,true]]'
-    assert slots.read_progress(1, 0) == (2, Progress(1.0, 2.0, "half"))
+    assert answer.payload == b'["id",2,false,true,[true,true]]'
+    assert slots.read_progress(0) == (2, Progress(1.0, 2.0, "half"))
 
 
 @pytest.mark.parametrize(
@@ -154,9 +154,9 @@ def test_a_traceback_is_bounded(slots: Slots) -> None:
 
 def test_a_cancel_before_the_function_begins_is_an_answer(slots: Slots) -> None:
     """None of its code runs; so too where the pool is closing."""
-    slots.array[1].stop = ASKED
+    slots.slot.stop = ASKED
     assert child.run(call(process_tasks.kills_itself)).kind == "canceled"
-    slots.clear(1)
+    slots.clear()
     slots.closing.value = 1
     assert child.run(call(process_tasks.kills_itself)).kind == "canceled"
 
@@ -164,9 +164,9 @@ def test_a_cancel_before_the_function_begins_is_an_answer(slots: Slots) -> None:
 def test_a_signal_interrupts_the_function_once(slots: Slots) -> None:
     """It may clean up, or go on; the next job can be interrupted again."""
     for _ in range(2):
-        slots.clear(1)
+        slots.clear()
         assert child.run(call(is_signaled)).payload == b'"saw 1"'
-    slots.clear(1)
+    slots.clear()
     answer = child.run(call(is_interrupted))
     assert (answer.kind, answer.message) == ("canceled", "the job was asked to stop")
 
@@ -179,7 +179,7 @@ def test_a_job_that_must_go_takes_its_process_with_it(slots: Slots) -> None:
 
 def test_a_signal_between_two_jobs_does_nothing(slots: Slots) -> None:
     """It came too late; only a closing pool ends the process."""
-    slots.array[1].stop = ASKED
+    slots.slot.stop = ASKED
     child._on_signal()
     slots.closing.value = 1
     with pytest.raises(Left):

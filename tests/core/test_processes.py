@@ -11,13 +11,16 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from pebble import ProcessPool
 
-from quart_app.core.processes import Processes, _signal, _tell
-from quart_app.core.slots import ASKED
+from quart_app.core import processes
+from quart_app.core.processes import ProcessDied, Processes, _follow, _signal, _tell
+from quart_app.core.slots import ASKED, Slots
 from quart_app.core.threads import Threads
 from quart_app.domain.jobs import Failure, Job, Progress
 from quart_app.domain.tasks import Task
@@ -28,20 +31,14 @@ from tests.core.support import Core
 pytestmark = [pytest.mark.slow, pytest.mark.blocking]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def pool() -> Iterator[Processes]:
-    """One pool for many tests: its processes take half a second to begin."""
+    """Two places for processes."""
     threads = Threads("test-pool")
-    processes = Processes(2, threads)
-
-    async def begin() -> None:
-        async with Core(process(tasks.where), processes=processes) as core:
-            assert (await core.run(tasks.where)).status == "succeeded"
-
-    asyncio.run(begin())
-    yield processes
-    processes.close()
-    processes.join()
+    made = Processes(2, threads)
+    yield made
+    made.close()
+    made.join()
     threads.close()
 
 
@@ -173,9 +170,9 @@ async def test_what_does_not_stop_is_killed_after_the_grace(
 ) -> None:
     """Also where no Python code can run; it is canceled when it is gone, and its place is free."""
     async with Core(process(function), process(tasks.double), processes=pool, grace=0.3) as core:
-        before = set(children())
         job_id = await core.start(function, path=str(tmp_path))
         await begun(tmp_path)
+        before = set(children())
         asked = time.monotonic()
         await core.service.cancel(job_id)
         job = await core.ended(job_id)
@@ -262,15 +259,19 @@ async def test_a_closed_pool_leaves_no_process() -> None:
     """Neither idle ones nor one that is stuck."""
     before = set(children())
     threads = Threads()
-    processes = Processes(2, threads)
-    async with Core(process(tasks.where), processes=processes) as core:
+    made = Processes(2, threads)
+    async with Core(process(tasks.where), processes=made) as core:
         await core.run(tasks.where)
+        await core.run(tasks.where)
+        assert len(set(children()) - before) == 1, "one is made when a job needs it"
+        jobs = [await core.start(tasks.where) for _ in range(2)]
+        assert [(await core.ended(each)).status for each in jobs] == ["succeeded"] * 2
         mine = set(children()) - before
         assert len(mine) == 2
-    processes.close()
-    processes.close()
+    made.close()
+    made.close()
     await wait_until(lambda: not mine & set(children()), "they are gone", 5)
-    await threads.call(processes.join)
+    await threads.call(made.join)
     threads.close()
 
 
@@ -281,7 +282,7 @@ async def test_a_pool_that_broke_is_made_anew() -> None:
         await core.run(tasks.where)
         for pid in set(children()) - before:
             os.kill(pid, signal.SIGKILL)
-        pool = core.processes._pool
+        pool = core.processes._places[0].pool
         await wait_until(lambda: pool is not None and not pool.active, "the pool broke")
         assert (await core.run(tasks.where)).status == "succeeded"
 
@@ -305,9 +306,45 @@ async def test_a_closed_pool_loses_what_never_began() -> None:
     """Nobody waits for its processes any more."""
     async with Core(process(tasks.double), room=1) as core:
         job_id = await core.start(tasks.double, number=1)
-        await wait_until(lambda: core.processes._pool, "the pool is made")
+        await wait_until(lambda: core.processes._places[0].pool, "the pool is made")
         core.processes.close()
         assert (await core.ended(job_id)).reason == "lost"
+
+
+async def test_what_happens_to_one_process_does_not_touch_another(
+    pool: Processes, tmp_path: Path
+) -> None:
+    """They share no pipe and no lock: one that dies while others work takes only its job along."""
+    async with Core(
+        process(tasks.sleeps), process(tasks.kills_itself), processes=pool, grace=30
+    ) as core:
+        sleeper = await core.start(tasks.sleeps, path=str(tmp_path))
+        await begun(tmp_path)
+        for _ in range(2):
+            job = await core.service.wait(await core.start(tasks.kills_itself), None)
+            assert job.reason == "lost"
+        assert (await core.job(sleeper)).status == "running"
+        await core.service.cancel(sleeper)
+        assert (await core.ended(sleeper)).status == "canceled"
+        assert (tmp_path / "clean").exists()
+
+
+@pytest.mark.parametrize(("began", "message"), [(False, "never began"), (True, "not answered")])
+async def test_a_process_that_stays_silent_is_given_up(
+    began: bool, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever kept its answer back: no job waits for ever, and none is called lost in haste."""
+    monkeypatch.setattr(processes, "SILENT", 0.5)
+    slots = Slots(multiprocessing.get_context("spawn"))
+    slots.slot.pid = os.getpid() if began else 0
+    pool = cast("ProcessPool", type("Pool", (), {"active": True}))
+    following = asyncio.create_task(_follow(pool, Future(), slots, lambda progress: None))
+    if began:
+        await asyncio.sleep(1)
+        assert not following.done(), "its function runs: that may take as long as it likes"
+        slots.slot.pid = 0
+    with pytest.raises(ProcessDied, match=message):
+        await following
 
 
 @pytest.mark.parametrize(("pids", "killed"), [((0,), []), ((7, 0, 0), [7])])

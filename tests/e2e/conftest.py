@@ -124,10 +124,10 @@ class Server:
     def stop(self) -> None:
         """End it, however it is."""
         self.client.close()
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait()
-        self._reader.join()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)  # Whoever still holds its pipe.
+        self.process.wait(10)
+        self._reader.join(10)
         if self.process.stderr is not None:
             self.process.stderr.close()
 

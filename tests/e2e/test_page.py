@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
@@ -29,14 +31,18 @@ def test_docs_shows_an_operation_for_each_task_and_loads_nothing_from_elsewhere(
         pytest.skip("chromium is not installed, and may not be installed here")
     assert chromium is not None
     server = servers("serve", tasks="quart_app.demo")
-    shown = subprocess.run(
-        [chromium, *CHROMIUM, f"--user-data-dir={tmp_path}", "--dump-dom", server.url + "/"],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
+    page, log = tmp_path / "page", tmp_path / "log"
+    command = [chromium, *CHROMIUM, f"--user-data-dir={tmp_path}", "--dump-dom", server.url + "/"]
+    with page.open("w") as stdout, log.open("w") as stderr:
+        # Files and not pipes: a process of its own that is left over would hold a pipe open.
+        browser = subprocess.Popen(command, stdout=stdout, stderr=stderr, start_new_session=True)
+        try:
+            assert browser.wait(120) == 0
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(browser.pid, signal.SIGKILL)
+            browser.wait(10)
     for task in server.get("/tasks").json()["tasks"]:
-        assert f'data-path="/start/{task["name"]}"' in shown.stdout
-    console = [line for line in shown.stderr.splitlines() if "CONSOLE" in line]
+        assert f'data-path="/start/{task["name"]}"' in page.read_text()
+    console = [line for line in log.read_text().splitlines() if "CONSOLE" in line]
     assert console == []

@@ -87,8 +87,12 @@ async def test_the_service_is_what_its_openapi_document_says(
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )  # fmt: skip
-        async with asyncio.timeout(60):
-            output, _ = await process.communicate()
+        try:
+            async with asyncio.timeout(90):
+                output, _ = await process.communicate()
+        except TimeoutError:
+            process.kill()
+            raise
     assert process.returncode == 0, output.decode(errors="replace")[-10_000:]
     statuses = set(answered(report))
     assert {200, 202, 400, 404, 405, 409, 415, 422} <= statuses
