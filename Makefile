@@ -34,13 +34,13 @@ check: $(VENV)/.test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(VENV)/.test
+bench: $(VENV)/.bench
 	sh scripts/debian-packages.sh wrk
 	$(BIN)/python -m benchmarks
 
 lock: $(VENV)/.test
 	$(BIN)/python -m pip install --quiet uv
-	for name in run test; do \
+	for name in run test bench; do \
 		$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
 			--no-header requirements/$$name.in -o requirements/$$name.lock; \
 	done
@@ -50,6 +50,9 @@ $(VENV)/.run: requirements/run.lock pyproject.toml
 
 $(VENV)/.test: requirements/test.lock pyproject.toml
 	sh scripts/environment.sh "$(PYTHON)" "$(VENV)" test
+
+$(VENV)/.bench: requirements/bench.lock pyproject.toml
+	sh scripts/environment.sh "$(PYTHON)" "$(VENV)" bench
 
 clean:
 	rm -rf .venv .venv-* .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*

@@ -58,7 +58,7 @@ async def in_python(app: Quart, sleeping: int, starts: int = IN_PYTHON) -> Figur
 
 async def main(sleeping: str) -> None:
     """Say it and go: nobody waits for a hundred thousand cancels."""
-    app = create_app([noop, sleeper], **NO_LIMITS)
+    app = create_app([noop, sleeper], QUART_APP_STORE="memory", **NO_LIMITS)
     await app.startup()
     answer(await in_python(app, int(sleeping)))
     os._exit(0)

@@ -73,7 +73,7 @@ async def _measure(kind: str, count: int, how: str) -> float:
     if kind == "aiojobs":
         scheduler = aiojobs.Scheduler(limit=None)
         return await _grown(how, count, lambda: scheduler.spawn(sleeper.function()))
-    app = create_app([sleeper], **NO_LIMITS)
+    app = create_app([sleeper], QUART_APP_STORE="memory", **NO_LIMITS)
     await app.startup()
     return await of_ours(app, count, how)
 

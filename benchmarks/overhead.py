@@ -68,7 +68,7 @@ async def _timed(work: Callable[[int, int], Awaitable[None]], batch: int, batche
 
 async def measure(rounds: int = ROUNDS) -> Figures:
     """Jobs a second by "name batch", one figure a round; the first round is not counted."""
-    app = create_app([noop], **NO_LIMITS)
+    app = create_app([noop], QUART_APP_STORE="memory", **NO_LIMITS)
     figures: Figures = defaultdict(list)
     async with app.test_app(), aiojobs.Scheduler(limit=None) as scheduler:
         parts = get_jobs(app).parts

@@ -75,21 +75,24 @@ class Server:
 
     Args:
         app: the app's name.
+        folder: where a durable app has its file; one of its own unless given.
     """
 
-    def __init__(self, app: str) -> None:
+    def __init__(self, app: str, folder: Path | None = None) -> None:
         self._app = app
+        self._folder = folder
         self.port = _free_port()
 
     def __enter__(self) -> Server:
         self._files = tempfile.TemporaryDirectory()
+        folder = self._files.name if self._folder is None else str(self._folder)
         config = Path(self._files.name, "hypercorn.toml")
         config.write_text(CONFIG.format(port=self.port))
         self._log: IO[bytes] = Path(self._files.name, "log").open("w+b")
         command = [sys.executable, "-m", "hypercorn", "--config", str(config)]
         self._process = subprocess.Popen(
             [*command, f"benchmarks.servers:{self._app}"],
-            env=environment(),
+            env=environment() | {"BENCHMARK_FOLDER": folder},
             cwd=ROOT,
             stdout=self._log,
             stderr=self._log,

@@ -7,7 +7,9 @@ app can do. Nothing may live here that measures.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, MutableMapping
+from pathlib import Path
 from typing import Any
 
 from quart import Quart, request
@@ -15,13 +17,37 @@ from quart import Quart, request
 from benchmarks.tasks import NO_LIMITS, noop, sleeper
 from quart_app import create_app
 
-ours = create_app([noop, sleeper], QUART_APP_DEFAULT_TASK="noop", **NO_LIMITS)
+FILE = Path(os.environ.get("BENCHMARK_FOLDER", ".")) / "jobs.db"
+STORES = {"memory": "memory", "durable": f"sqlite:///{FILE}"}
+KEEP = {"QUART_APP_RETAIN_COUNT": 10_000_000, "QUART_APP_RETAIN_BYTES": 2**40}
+
+
+def _ours(store: str, **settings: int) -> Quart:
+    tasks = [noop, sleeper]
+    return create_app(
+        tasks, QUART_APP_DEFAULT_TASK="noop", QUART_APP_STORE=STORES[store], **NO_LIMITS, **settings
+    )
+
+
+ours = _ours("memory")
 """As users have it, except that the limits refuse nothing: 10,000 finished jobs are kept."""
 
-keeping = create_app(
-    [noop, sleeper], QUART_APP_RETAIN_COUNT=1_000_000, QUART_APP_RETAIN_BYTES=2**30, **NO_LIMITS
-)
+durable = _ours("durable")
+"""The same in a file."""
+
+keeping = _ours("memory", **KEEP)
 """Forgets nothing."""
+
+keeping_durable = _ours("durable", **KEEP)
+"""Forgets nothing, in a file."""
+
+million = _ours("durable", QUART_APP_RETAIN_COUNT=1_000_000, QUART_APP_RETAIN_BYTES=2**40)
+"""Forgets one for each that ends, once it has a million."""
+
+few_at_once = create_app(
+    [noop, sleeper], QUART_APP_STORE=STORES["durable"], QUART_APP_MAX_RUNNING=4, QUART_APP_DRAIN=0
+)
+"""Most of its jobs wait."""
 
 bare = Quart("bare", static_folder=None)
 """The tutorial's app: start an asyncio task, keep it in a set, answer."""

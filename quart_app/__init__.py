@@ -7,8 +7,19 @@ imports no module of tasks: `app` does so when a server starts it.
 from quart_app.app import Jobs, create_app
 from quart_app.core.context import Context
 from quart_app.core.start import JobHandle, task
+from quart_app.domain.retries import Fail, Retry, RetryAfter
 
 app = create_app()
 """The standalone app, for ``hypercorn --config hypercorn.toml quart_app:app``."""
 
-__all__ = ["Context", "JobHandle", "Jobs", "app", "create_app", "task"]
+__all__ = [
+    "Context",
+    "Fail",
+    "JobHandle",
+    "Jobs",
+    "Retry",
+    "RetryAfter",
+    "app",
+    "create_app",
+    "task",
+]

@@ -36,6 +36,8 @@ logger = logging.getLogger("quart_app")
 EXTENSION = "quart_app"
 TUTORIAL = "quart_app.demo"
 TUTORIAL_TASK = "long_task"
+STANDALONE_STORE = "sqlite:///quart_app.db"
+"""In the working directory. An app of somebody's own keeps jobs in memory unless it says more."""
 
 
 class Jobs:
@@ -148,13 +150,12 @@ class Jobs:
         """Read the settings, import the tasks' modules, begin to serve.
 
         Raises:
-            InvalidSetting, InvalidTask: the start is refused, and why.
+            InvalidSetting, InvalidTask, StoreRefused: the start is refused, and why.
         """
         settings, default = self.prepare()
         self._host = hosting.find_host()
         if self._host is not None:
-            volatile, config = settings.store == "memory", self._host.config
-            hosting.check(config, volatile=volatile, drain=settings.drain, grace=settings.grace)
+            hosting.check(self._host.config, drain=settings.drain, grace=settings.grace)
         parts = self.parts = Parts(settings, self.catalog)
         await parts.open()
         self._site.limits = _limits(settings, default, parts)
@@ -249,7 +250,7 @@ def create_app(tasks: Iterable[Task | ModuleType] = (), **config: Any) -> Quart:
     app.config["MAX_CONTENT_LENGTH"] = None  # Our routes bound their bodies: QUART_APP_MAX_BODY.
     tasks = list(tasks)
     jobs = Jobs(tasks=tasks)
-    jobs.defaults = {"tasks": () if tasks else (TUTORIAL,)}
+    jobs.defaults = {"tasks": () if tasks else (TUTORIAL,), "store": STANDALONE_STORE}
     jobs.init_app(app, home=True)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, _crash)

@@ -12,11 +12,14 @@ from typing import Any
 
 import msgspec
 
+from quart_app.core.backlog import WINDOW, Backlog
+from quart_app.core.clock import make_clock
 from quart_app.core.drain import Drain
 from quart_app.core.durations import Durations
 from quart_app.core.hub import Hub
 from quart_app.core.invoke import Invoker
 from quart_app.core.ledger import Ledger
+from quart_app.core.ports import Store
 from quart_app.core.processes import Processes
 from quart_app.core.registry import Registry
 from quart_app.core.runner import Runner
@@ -25,13 +28,20 @@ from quart_app.core.start import serve, unserve
 from quart_app.core.threads import Threads
 from quart_app.core.upkeep import Upkeep
 from quart_app.core.watchdog import Watchdog
-from quart_app.domain.jobs import Retention
-from quart_app.domain.tasks import Catalog, Lane
+from quart_app.domain.tasks import Catalog
 from quart_app.engines.local import LocalEngine
 from quart_app.settings import Settings
 from quart_app.stores.memory import MemoryStore
+from quart_app.stores.sqlite.store import SQLiteStore, path_of
 
 logger = logging.getLogger("quart_app")
+
+
+def make_store(settings: Settings) -> Store:
+    """The store that the settings name."""
+    if settings.store == "memory":
+        return MemoryStore()
+    return SQLiteStore(path_of(settings.store))
 
 
 class Parts:
@@ -45,20 +55,20 @@ class Parts:
     def __init__(self, settings: Settings, catalog: Catalog) -> None:
         self.settings = settings
         self.loop = asyncio.get_running_loop()
-        self.store = MemoryStore()
+        self.store = make_store(settings)
         self.hub = Hub(settings.max_watchers)
-        self.ledger = Ledger(self.store, self.hub, max_waiting=settings.max_queued)
+        self.ledger = Ledger(
+            self.store, self.hub, max_waiting=settings.max_queued, clock=make_clock()
+        )
         self.registry = Registry(settings.grace)
         self.durations = Durations()
         self.threads = Threads()
         self.processes = Processes(settings.processes, self.threads)
+        # What jobs' context variables begin with.
         context = contextvars.Context()
-        rooms: dict[Lane, int] = {
-            "loop": settings.max_running,
-            "thread": settings.threads,
-            "process": settings.processes,
-        }
-        self.engine = LocalEngine(rooms, context)
+        self.engine = LocalEngine(settings.rooms, context)
+        window = None if self.store.volatile else WINDOW
+        self.backlog = Backlog(self.store, self.engine, catalog, window)
         self.service = Service(
             catalog=catalog,
             store=self.store,
@@ -66,37 +76,68 @@ class Parts:
             hub=self.hub,
             registry=self.registry,
             engine=self.engine,
+            backlog=self.backlog,
             durations=self.durations,
         )
         context.run(SERVICE.set, self.service)
+        self._look_after(settings, catalog)
+
+    def _look_after(self, settings: Settings, catalog: Catalog) -> None:
+        """The parts that run jobs and look after them."""
         invoker = Invoker(
             self.threads, self.processes, max_result=settings.max_result, debug=settings.debug
         )
-        self.runner = Runner(catalog, self.ledger, self.registry, invoker)
-        retention = Retention(settings.retain_count, settings.retain_age, settings.retain_bytes)
+        self.runner = Runner(catalog, self.ledger, self.store, self.registry, invoker)
         self.upkeep = Upkeep(
-            self.ledger, self.store, self.engine, self.registry, catalog, retention
+            self.ledger,
+            self.store,
+            self.engine,
+            self.backlog,
+            self.registry,
+            catalog,
+            settings.retention,
         )
         self.watchdog = Watchdog(self.registry, settings.blocked)
         self.drain = Drain(self.service, drain=settings.drain, grace=settings.grace)
 
     async def open(self) -> None:
-        """Begin to take and to run jobs."""
+        """Begin to take and to run jobs.
+
+        Raises:
+            StoreRefused, StoreUnavailable: the store cannot be used.
+        """
         self.hub.subscribe_ends(self.durations.on_end)
         self.hub.subscribe_ends(self.upkeep.on_end)
+        if not self.store.volatile:
+            self.hub.subscribe_ends(self.backlog.on_end)
         await self.store.open()
+        if not self.store.volatile:
+            logger.info("jobs are kept in %s", self.settings.store)
+            try:
+                await self._take_over()
+            except BaseException:
+                await self.store.close()
+                raise
         await self.engine.work(self.runner.run)
+        self.backlog.start()
         self.upkeep.start()
         self.watchdog.start()
         serve(self.service)
+
+    async def _take_over(self) -> None:
+        """Go on with what an earlier process has left."""
+        counts = await self.store.counts()
+        waiting = counts["queued"] + counts["scheduled"]
+        lost = await self.upkeep.recover()
+        await self.backlog.catch_up()
+        if lost or waiting:
+            logger.info("taken over: %d jobs that waited, %d that were running", waiting, lost)
 
     async def close(self) -> None:
         """Drain, then end every part; at most ``drain + grace`` seconds and a little."""
         try:
             await self.drain.finish()
-        except (
-            Exception
-        ):  # The store's, or a fault of ours: what was opened is closed all the same.
+        except Exception:  # The store's, or ours: what was opened is closed all the same.
             logger.exception("the shutdown could not settle every job")
         self.processes.close()
         self.threads.close()
@@ -111,6 +152,7 @@ class Parts:
         self.threads.close()
         self.watchdog.stop()
         unserve(self.service)
+        self.store.abandon()
 
     def health(self) -> dict[str, Any]:
         """What ``/healthz`` says of the loop."""
@@ -118,5 +160,6 @@ class Parts:
         return {
             "running": len(self.registry),
             "watchers": self.hub.watchers,
+            "store": self.store.trouble or "ok",
             "blocked": {"count": self.watchdog.count, "newest": reports},
         }

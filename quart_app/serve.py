@@ -21,7 +21,7 @@ from hypercorn.config import Config
 from quart import Quart
 
 from quart_app.app import Jobs, get_jobs
-from quart_app.hosting import LEAVE, SIGNALS, Deadline
+from quart_app.hosting import LEAVE, SIGNALS, Deadline, check
 
 logger = logging.getLogger("quart_app")
 
@@ -76,6 +76,7 @@ class Launcher:
         self._settings = settings = self._jobs.settings()
         # Ours is the order of the shutdown; Hypercorn's own limit must not end it.
         config.shutdown_timeout = settings.drain + settings.grace + 2
+        check(config, drain=settings.drain, grace=settings.grace)
         self._deadline = deadline
         self._stop = asyncio.Event()
 
@@ -86,6 +87,14 @@ class Launcher:
             Whatever stopped the start.
         """
         Signals(functools.partial(self.heard, asyncio.get_running_loop())).listen()
+        # Before Hypercorn, which would wrap what refuses the start into an error of its own.
+        await self._jobs.open()
+        try:
+            await self._serve()
+        finally:
+            await self._jobs.close()
+
+    async def _serve(self) -> None:
         sockets_close = asyncio.Event()
         server = asyncio.create_task(
             hypercorn_serve(self._app, self._config, shutdown_trigger=sockets_close.wait)

@@ -15,11 +15,16 @@ from typing import Any, NamedTuple
 import msgspec
 
 from quart_app.domain.errors import InvalidSetting
+from quart_app.domain.jobs import Keep, Retention
+from quart_app.domain.status import Status
+from quart_app.domain.tasks import Lane
 
 logger = logging.getLogger("quart_app")
 
 PREFIX = "QUART_APP_"
 DAY = 86_400.0
+SQLITE = "sqlite:///"
+ENDED: tuple[Status, ...] = ("succeeded", "failed", "canceled")
 
 
 class Setting(NamedTuple):
@@ -62,15 +67,6 @@ def _words(value: Any) -> tuple[str, ...]:
     return tuple(part.strip() for part in parts if part.strip())
 
 
-def _choice(*choices: str) -> Callable[[Any], str]:
-    def read(value: Any) -> str:
-        if value not in choices:
-            raise ValueError(value)
-        return str(value)
-
-    return read
-
-
 def seconds(default: float, least: float, most: float, meaning: str) -> Setting:
     """A duration."""
     return Setting(default, _number(least, most), f"{least:g} to {most:.0f} seconds", meaning)
@@ -81,6 +77,32 @@ def count(default: int, least: int, most: int, meaning: str) -> Setting:
     return Setting(default, _whole(least, most), f"a whole number from {least} to {most}", meaning)
 
 
+def by_status(each: Setting) -> Setting:
+    """One value for all final statuses, or one for each that is named."""
+    default = dict.fromkeys(ENDED, each.default)
+
+    def read(value: Any) -> dict[Status, Any]:
+        if isinstance(value, str) and "=" in value:
+            pairs = [part.split("=", 1) for part in _words(value)]
+            value = {status.strip(): one for status, one in pairs}
+            if len(value) < len(pairs):
+                raise ValueError("a status is named twice")
+        if not isinstance(value, Mapping):
+            return dict.fromkeys(ENDED, each.read(value))
+        if not set(value) <= set(ENDED):
+            raise ValueError(value)
+        return {**default, **{status: each.read(one) for status, one in value.items()}}
+
+    expected = f"{each.expected}, or such for each status: {ENDED[0]}=...,{ENDED[1]}=..."
+    return Setting(default, read, expected, each.meaning)
+
+
+def _store(value: Any) -> str:
+    if value != "memory" and not (str(value).startswith(SQLITE) and len(str(value)) > len(SQLITE)):
+        raise ValueError(value)
+    return str(value)
+
+
 SWITCH = "on or off"
 WORDS = "words with commas between them"
 BIG = 2**40
@@ -88,16 +110,25 @@ BIG = 2**40
 SETTINGS: dict[str, Setting] = {
     "tasks": Setting((), _words, WORDS, "modules whose tasks are offered"),
     "default_task": Setting(None, str, "a task's name", "what /start starts"),
-    "store": Setting("memory", _choice("memory"), "memory", "where jobs are kept"),
+    "store": Setting(
+        "memory",
+        _store,
+        "memory, or sqlite:///FILE (sqlite:////FILE from the root)",
+        "where jobs are kept",
+    ),
     "drain": seconds(20.0, 0, 86_400, "how long running jobs have to end at a shutdown"),
     "grace": seconds(5.0, 0, 3_600, "how long a job has to stop after it was asked to"),
     "max_running": count(1_000, 1, 10_000_000, "jobs on the loop at once"),
     "max_queued": count(10_000, 1, 10_000_000, "jobs that may wait"),
     "threads": count(32, 1, 1_000, "def functions at once"),
     "processes": count(os.cpu_count() or 1, 1, 1_000, 'run="process" functions at once'),
-    "retain_count": count(10_000, 0, 100_000_000, "finished jobs that are kept"),
-    "retain_age": seconds(DAY, 0, 3_650 * DAY, "how long finished jobs are kept"),
-    "retain_bytes": count(64 * 2**20, 0, BIG, "bytes of arguments and results that are kept"),
+    "retain_count": by_status(
+        count(10_000, 0, 100_000_000, "finished jobs that are kept of each status")
+    ),
+    "retain_age": by_status(seconds(DAY, 0, 3_650 * DAY, "how long finished jobs are kept")),
+    "retain_bytes": by_status(
+        count(64 * 2**20, 0, BIG, "bytes of arguments and results that are kept of each status")
+    ),
     "max_body": count(64 * 2**10, 2, BIG, "bytes of a request's body"),
     "max_result": count(2**20, 2, BIG, "bytes of a result"),
     "max_watchers": count(10_000, 1, 10_000_000, "requests that wait for a job at once"),
@@ -133,9 +164,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_queued: int
     threads: int
     processes: int
-    retain_count: int
-    retain_age: float
-    retain_bytes: int
+    retain_count: dict[Status, int]
+    retain_age: dict[Status, float]
+    retain_bytes: dict[Status, int]
     max_body: int
     max_result: int
     max_watchers: int
@@ -147,6 +178,21 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     demo_root: str | None
     demo_hosts: tuple[str, ...]
     sources: dict[str, str]
+
+    @property
+    def retention(self) -> Retention:
+        """What is kept of the jobs that are over."""
+        return {
+            status: Keep(
+                self.retain_count[status], self.retain_age[status], self.retain_bytes[status]
+            )
+            for status in ENDED
+        }
+
+    @property
+    def rooms(self) -> dict[Lane, int]:
+        """How many jobs of each lane run at once."""
+        return {"loop": self.max_running, "thread": self.threads, "process": self.processes}
 
     @classmethod
     def load(

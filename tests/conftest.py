@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 
@@ -40,6 +41,8 @@ def _settings_of_the_shell(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith("QUART_APP_"):
             monkeypatch.delenv(name)
+    # The standalone app would keep its jobs in a file of the working directory.
+    monkeypatch.setattr(sys.modules["quart_app.app"], "STANDALONE_STORE", "memory")
 
 
 @pytest.fixture(autouse=True)

@@ -749,8 +749,9 @@ class TestPackage:
         assert isinstance(vars(quart_app)["app"], Quart)
         assert get_jobs(quart_app.app).parts is None
         assert set(quart_app.__all__) == {
-            "Context", "JobHandle", "Jobs", "app", "create_app", "task",
-        }  # fmt: skip
+            *("Context", "Fail", "JobHandle", "Jobs", "Retry", "RetryAfter"),
+            *("app", "create_app", "task"),
+        }
         for name in quart_app.__all__:
             assert name in vars(quart_app)
 

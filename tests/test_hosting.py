@@ -39,9 +39,9 @@ def config(**changes: Any) -> Config:
     return Config.from_mapping(changes)
 
 
-def checked(given: Config, *, volatile: bool = True, drain: float = 20, grace: float = 5) -> None:
+def checked(given: Config, *, drain: float = 20, grace: float = 5) -> None:
     """Check with our own defaults."""
-    check(given, volatile=volatile, drain=drain, grace=grace)
+    check(given, drain=drain, grace=grace)
 
 
 class TestCheck:
@@ -52,26 +52,23 @@ class TestCheck:
         assert caplog.records == []
 
     @pytest.mark.usefixtures("master")
-    def test_two_workers_with_a_store_of_their_own_are_refused(self) -> None:
+    def test_two_workers_are_refused(self) -> None:
         """Each would have jobs of its own: the reason is named, and what to set."""
         with pytest.raises(InvalidSetting) as caught:
             checked(config(workers=2))
         assert str(caught.value) == (
-            "workers=2 (from Hypercorn's configuration) is not valid: it must be 0 (or 1): with "
-            "the memory store each worker would have jobs of its own, and a worker that does not "
-            "know the job would answer for its status and cancel"
+            "workers=2 (from Hypercorn's configuration) is not valid: it must be 0 (or 1): each "
+            "worker would have jobs of its own, and a worker that does not know the job would "
+            "answer for its status and cancel"
         )
 
     @pytest.mark.usefixtures("master")
-    @pytest.mark.parametrize(("workers", "volatile"), [(1, True), (1, False), (2, False)])
-    def test_a_master_process_is_warned_of(
-        self, workers: int, volatile: bool, caplog: pytest.LogCaptureFixture
-    ) -> None:
+    def test_a_master_process_is_warned_of(self, caplog: pytest.LogCaptureFixture) -> None:
         """SIGTERM to the group would not drain, and process tasks fail."""
-        checked(config(workers=workers), volatile=volatile)
+        checked(config(workers=1))
         [record] = caplog.records
         assert record.levelno == logging.WARNING
-        assert f"workers={workers}" in record.getMessage()
+        assert "workers=1" in record.getMessage()
         assert "workers = 0" in record.getMessage()
 
     def test_recycled_workers_are_refused(self) -> None:

@@ -9,21 +9,46 @@ import msgspec
 import pytest
 
 from quart_app.domain.errors import InvalidSetting
+from quart_app.domain.jobs import Keep
+from quart_app.domain.status import TERMINAL
 from quart_app.settings import PREFIX, SETTINGS, Settings
+
+
+def each(value: Any) -> dict[str, Any]:
+    """The same for every final status."""
+    return {"succeeded": value, "failed": value, "canceled": value}
+
 
 RIGHT: dict[str, list[tuple[Any, Any]]] = {
     "tasks": [("a, b.c ,", ("a", "b.c")), (["a", "b"], ("a", "b")), (("a",), ("a",))],
     "default_task": [("report", "report")],
-    "store": [("memory", "memory")],
+    "store": [
+        ("memory", "memory"), ("sqlite:///jobs.db", "sqlite:///jobs.db"),
+        ("sqlite:////var/lib/jobs.db", "sqlite:////var/lib/jobs.db"),
+        ("sqlite:///with space/é.db", "sqlite:///with space/é.db"),
+    ],
     "drain": [("3", 3.0), ("0", 0.0), (2.5, 2.5), (0, 0.0), ("86400", 86_400.0)],
     "grace": [("0.5", 0.5), (5, 5.0)],
     "max_running": [("1", 1), (10_000_000, 10_000_000), (" 7 ", 7)],
     "max_queued": [("10000", 10_000)],
     "threads": [("1", 1), (1_000, 1_000)],
     "processes": [("1", 1)],
-    "retain_count": [("0", 0)],
-    "retain_age": [("0", 0.0), (str(3_650 * 86_400), 3_650 * 86_400.0)],
-    "retain_bytes": [("0", 0), (2**40, 2**40)],
+    "retain_count": [
+        ("0", each(0)), (7, each(7)),
+        ("failed=5", {**each(10_000), "failed": 5}),
+        (" succeeded = 1, failed=2 ,canceled=0", {"succeeded": 1, "failed": 2, "canceled": 0}),
+        ({"failed": 5, "canceled": "6"}, {"succeeded": 10_000, "failed": 5, "canceled": 6}),
+    ],
+    "retain_age": [
+        ("0", each(0.0)), (str(3_650 * 86_400), each(3_650 * 86_400.0)),
+        ("succeeded=3600,failed=2592000", {
+            "succeeded": 3_600.0, "failed": 2_592_000.0, "canceled": 86_400.0,
+        }),
+        ({"succeeded": 0.5}, {**each(86_400.0), "succeeded": 0.5}),
+    ],
+    "retain_bytes": [
+        ("0", each(0)), (2**40, each(2**40)), ("canceled=0", {**each(64 * 2**20), "canceled": 0}),
+    ],
     "max_body": [("2", 2)],
     "max_result": [("2", 2)],
     "max_watchers": [("1", 1)],
@@ -40,16 +65,44 @@ RIGHT: dict[str, list[tuple[Any, Any]]] = {
 }  # fmt: skip
 WRONG: dict[str, list[Any]] = {
     "tasks": [5, True],
-    "store": ["redis", "Memory", 5],
+    "store": [
+        "redis",
+        "Memory",
+        5,
+        "sqlite",
+        "sqlite:",
+        "sqlite://",
+        "sqlite:///",
+        "sqlite://jobs.db",
+        "SQLITE:///jobs.db",
+        "jobs.db",
+        "postgres:///jobs",
+        True,
+    ],
     "drain": ["soon", "-1", "86401", "nan", "inf", True, [], "1s"],
     "grace": ["-0.1", "3601"],
     "max_running": ["0", "-1", "1.5", 1.5, "many", True, "10000001", [1]],
     "max_queued": ["0", "1e3"],
     "threads": ["0", "1001"],
     "processes": ["0", "1001"],
-    "retain_count": ["-1"],
-    "retain_age": ["-1", "NaN"],
-    "retain_bytes": ["-1", 2**40 + 1],
+    "retain_count": [
+        "-1",
+        "failed=-1",
+        "failed=1.5",
+        "failed=",
+        "=5",
+        "failed",
+        "failed=1,2",
+        "failed=1,failed=2",
+        "done=5",
+        "queued=5",
+        "failed=1;canceled=2",
+        {"running": 5},
+        {"failed": None},
+        [5],
+    ],
+    "retain_age": ["-1", "NaN", "succeeded=NaN", "succeeded=1h", {"failed": -1}],
+    "retain_bytes": ["-1", 2**40 + 1, f"canceled={2**40 + 1}"],
     "max_body": ["1", "64K"],
     "max_result": ["0"],
     "max_watchers": ["0"],
@@ -138,6 +191,19 @@ def test_the_process_environment_is_read_unless_another_is_given(
     monkeypatch.setenv("QUART_APP_MAX_QUEUED", "77")
     assert Settings.load().max_queued == 77
     assert Settings.load({}).max_queued == 10_000
+
+
+def test_the_retention_of_a_status_is_what_was_said_of_it() -> None:
+    """Count, age and bytes of each; what is not named keeps its default."""
+    assert Settings.load({}).retention == each(Keep(10_000, 86_400.0, 64 * 2**20))
+    environ = {"QUART_APP_RETAIN_AGE": "failed=2592000", "QUART_APP_RETAIN_COUNT": "50"}
+    retention = Settings.load(environ, {"QUART_APP_RETAIN_BYTES": {"canceled": 0}}).retention
+    assert retention == {
+        "succeeded": Keep(50, 86_400.0, 64 * 2**20),
+        "failed": Keep(50, 2_592_000.0, 64 * 2**20),
+        "canceled": Keep(50, 86_400.0, 0),
+    }
+    assert set(retention) == TERMINAL
 
 
 def test_settings_do_not_change() -> None:

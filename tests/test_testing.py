@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any
 
 import pytest
@@ -19,9 +19,11 @@ from quart_app.domain.jobs import (
     Change,
     Job,
     JobEvent,
+    Keep,
     Note,
     Page,
     Query,
+    RequestKey,
     Retention,
     apply,
 )
@@ -155,11 +157,13 @@ class ReadsThenWrites(MemoryStore):
         job = self._jobs[job_id] = apply(before, change, self._seq + 1) or before
         return job
 
-    async def add(self, jobs: Sequence[Job], max_waiting: int) -> list[tuple[Job, bool]]:
-        known = {(job.task, job.key) for job in self._jobs.values() if job.key}
+    async def add(
+        self, jobs: Sequence[Job], max_waiting: int, key: RequestKey | None = None
+    ) -> tuple[list[Job], bool]:
+        known = key is not None and (jobs[0].task, key.key) in self._keys
         await asyncio.sleep(0)
-        assert not any((job.task, job.key) in known for job in jobs)
-        return await super().add([replace(job, key=None) for job in jobs], max_waiting)
+        assert not known
+        return await super().add(jobs, max_waiting)
 
 
 class NotesTwice(MemoryStore):
@@ -180,25 +184,76 @@ class NotesLate(MemoryStore):
 class Boundless(MemoryStore):
     """Takes as many as come."""
 
-    async def add(self, jobs: Sequence[Job], max_waiting: int) -> list[tuple[Job, bool]]:
-        return await super().add(jobs, 10**9)
+    async def add(
+        self, jobs: Sequence[Job], max_waiting: int, key: RequestKey | None = None
+    ) -> tuple[list[Job], bool]:
+        return await super().add(jobs, 10**9, key)
 
 
 class IgnoresKeys(MemoryStore):
     """Starts everything twice."""
 
-    async def add(self, jobs: Sequence[Job], max_waiting: int) -> list[tuple[Job, bool]]:
-        return await super().add([replace(job, key=None) for job in jobs], max_waiting)
+    async def add(
+        self, jobs: Sequence[Job], max_waiting: int, key: RequestKey | None = None
+    ) -> tuple[list[Job], bool]:
+        return await super().add(jobs, max_waiting)
 
 
-class IgnoresArguments(MemoryStore):
+class IgnoresFingerprints(MemoryStore):
     """Gives a job that nobody asked for."""
 
-    async def add(self, jobs: Sequence[Job], max_waiting: int) -> list[tuple[Job, bool]]:
-        known = [self._keys.get((job.task, job.key or "")) for job in jobs]
-        if known[0] is not None:
-            return [(self._jobs[known[0]], False)]
-        return await super().add(jobs, max_waiting)
+    async def add(
+        self, jobs: Sequence[Job], max_waiting: int, key: RequestKey | None = None
+    ) -> tuple[list[Job], bool]:
+        return await super().add(jobs, max_waiting, key and RequestKey(key.key, b""))
+
+
+class RemembersTheFirst(MemoryStore):
+    """Keeps one job for each key, however many it opened."""
+
+    async def add(
+        self, jobs: Sequence[Job], max_waiting: int, key: RequestKey | None = None
+    ) -> tuple[list[Job], bool]:
+        kept, new = await super().add(jobs, max_waiting, key)
+        return (kept, True) if new else (kept[:1], False)
+
+
+class QueuesByAge(MemoryStore):
+    """Lets what comes back pass those that wait longer."""
+
+    async def queued(self, tasks: Collection[str], limit: int) -> list[str]:
+        found = await super().queued(tasks, 10**9)
+        return sorted(found, key=lambda job_id: self._jobs[job_id].order)[:limit]
+
+
+class ExpiresNothing(MemoryStore):
+    """Lets everything wait for ever."""
+
+    async def expired(self, now: float, limit: int) -> list[Job]:
+        return []
+
+
+class BeginsTooLate(MemoryStore):
+    """Lets a job begin whose moment is over."""
+
+    async def move(self, job_id: str, change: Change) -> Job | None:
+        return await super().move(job_id, replace(change, at=min(change.at, 4.0)))
+
+
+class TakesLateSteps(MemoryStore):
+    """Keeps what an attempt says that is not the job's any more."""
+
+    async def keep_step(self, job_id: str, attempt: int, name: str, result: bytes) -> bool:
+        job = self._jobs.get(job_id)
+        return await super().keep_step(job_id, job.attempt if job else 0, name, result)
+
+
+class TakesTheLastResult(MemoryStore):
+    """Lets a step that is done again change what was returned."""
+
+    async def keep_step(self, job_id: str, attempt: int, name: str, result: bytes) -> bool:
+        self._steps.get(job_id, {}).pop(name, None)
+        return await super().keep_step(job_id, attempt, name, result)
 
 
 class OldestFirst(MemoryStore):
@@ -234,7 +289,16 @@ class PrunesAll(MemoryStore):
     """Forgets too much."""
 
     async def prune(self, retention: Retention, now: float, limit: int) -> int:
-        return await super().prune(Retention(0, 0.0, 0), now, limit)
+        return await super().prune(store_rules.everything(0, 0.0, 0), now, limit)
+
+
+class PrunesTogether(MemoryStore):
+    """Forgets the oldest failure for a flood of successes."""
+
+    async def prune(self, retention: Retention, now: float, limit: int) -> int:
+        if len(self._finished["succeeded"]) <= retention["succeeded"].count:
+            return 0
+        return await super().prune({**retention, "failed": Keep(0, 0.0, 0)}, now, limit)
 
 
 class Miscounts(MemoryStore):
@@ -269,13 +333,20 @@ BROKEN_STORES: list[tuple[type[MemoryStore], str]] = [
     (NotesLate, "notes_facts_of_unfinished_jobs"),
     (Boundless, "bounds_what_waits"),
     (IgnoresKeys, "knows_a_key_again"),
-    (IgnoresArguments, "knows_a_key_again"),
+    (IgnoresFingerprints, "knows_a_key_again"),
+    (RemembersTheFirst, "knows_the_key_of_many"),
     (ReadsThenWrites, "makes_one_of_many_with_one_key"),
     (OldestFirst, "pages_newest_first"),
     (FiltersNothing, "filters_a_list"),
     (TellsInAnyOrder, "tells_events_in_order"),
     (Impatient, "finds_what_is_due"),
+    (QueuesByAge, "finds_what_is_queued"),
+    (ExpiresNothing, "finds_what_expires"),
+    (BeginsTooLate, "finds_what_expires"),
+    (TakesLateSteps, "keeps_steps"),
+    (TakesTheLastResult, "keeps_steps"),
     (PrunesAll, "prunes_the_oldest_endings"),
+    (PrunesTogether, "prunes_each_status_by_itself"),
     (Miscounts, "counts_by_status"),
     (Quiet, "is_loud_when_closed"),
 ]

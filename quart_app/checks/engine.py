@@ -8,15 +8,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
+from quart_app.checks.rules import require
 from quart_app.core.ports import Engine
 
 Rule = Callable[[Engine], Awaitable[None]]
-
-
-def require(holds: object, what: str) -> None:
-    """Fail with a sentence."""
-    if not holds:
-        raise AssertionError(what)
 
 
 class Ran:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
-from typing import TypeVar
 
+from quart_app.checks.rules import refused, require
 from quart_app.core.ports import Store
 from quart_app.domain.errors import KeyReused, QueueFull, StoreUnavailable
 from quart_app.domain.jobs import (
     Change,
     Failure,
     Job,
+    Keep,
     Note,
     Progress,
     Query,
+    RequestKey,
     Retention,
     annotate,
     apply,
@@ -23,7 +25,6 @@ from quart_app.domain.jobs import (
 from quart_app.domain.status import STATUSES, TERMINAL, Move, Status
 
 Rule = Callable[[Store], Awaitable[None]]
-E = TypeVar("E", bound=Exception)
 
 PATHS: dict[Status, list[Move]] = {
     "queued": [],
@@ -36,25 +37,21 @@ PATHS: dict[Status, list[Move]] = {
 """How a queued job comes into each status."""
 
 
-def require(holds: object, what: str) -> None:
-    """Fail with a sentence."""
-    if not holds:
-        raise AssertionError(what)
+def request(key: str, asked: bytes = b"") -> RequestKey:
+    """A key, with a digest of what is asked."""
+    return RequestKey(key, asked)
 
 
-async def refused(call: Awaitable[object], error: type[E], what: str) -> E:
-    """Fail unless a call raises this error; returns it."""
-    try:
-        await call
-    except error as raised:
-        return raised
-    raise AssertionError(what)
+def everything(count: int, age: float, size: int) -> Retention:
+    """The same retention for each final status."""
+    return dict.fromkeys(sorted(TERMINAL), Keep(count, age, size))
 
 
 async def add(store: Store, **fields: object) -> Job:
     """Keep one new job."""
     job = Job(id=new_id(), **{"task": "t", "created_at": 1.0, "updated_at": 1.0, **fields})  # type: ignore[arg-type]
-    [(kept, new)] = await store.add([job], max_waiting=1_000_000)
+    key = None if job.key is None else request(job.key)
+    [kept], new = await store.add([job], max_waiting=1_000_000, key=key)
     require(new, "a new job counts as new")
     return kept
 
@@ -152,27 +149,40 @@ async def bounds_what_waits(store: Store) -> None:
 
 
 async def knows_a_key_again(store: Store) -> None:
-    """The same key and arguments give the same job, also when it is over; others are refused."""
-    first = await add(store, key="k", args=b"[1]")
-    again = Job(id=new_id(), task="t", key="k", args=b"[1]")
-    require(await store.add([again], 9) == [(first, False)], "the known job stands in its place")
+    """The same key and request give the same job, also when it is over; another is refused."""
+    first = await add(store, key="k")
+    again = [Job(id=new_id(), task="t", key="k")]
+    require(await store.add(again, 9, request("k")) == ([first], False), "the known job comes back")
     await store.move(first.id, change(Move.WITHDRAW))
-    [(known, new)] = await store.add([again], 9)
+    [known], new = await store.add(again, 0, request("k"))
     require((known.id, known.status, new) == (first.id, "canceled", False), "also when it is over")
-    other_task = Job(id=new_id(), task="u", key="k", args=b"[2]")
-    require((await store.add([other_task], 9))[0][1], "another task's key is another key")
-    other_args = [Job(id=new_id(), task="t", key="k")]
-    await refused(store.add(other_args, 9), KeyReused, "a key with other arguments is refused")
-    mixed = [again, Job(id=new_id(), task="t")]
-    await refused(store.add(mixed, 9), KeyReused, "a known key among new jobs is refused")
+    other_task = [Job(id=new_id(), task="u", key="k")]
+    require((await store.add(other_task, 9, request("k", b"2")))[1], "another task's is another")
+    call = store.add(again, 9, request("k", b"other"))
+    await refused(call, KeyReused, "a key with another request is refused")
+    require(await store.get(again[0].id) is None, "and opens nothing")
+
+
+async def knows_the_key_of_many(store: Store) -> None:
+    """A key may open many jobs: all come back, in their order, as long as all are kept."""
+    jobs = [Job(id=new_id(), task="t", key="k") for _ in range(5)]
+    await add(store)
+    opened, new = await store.add(jobs, 99, request("k"))
+    require(new and [job.id for job in opened] == [job.id for job in jobs], "all, in their order")
+    await add(store)
+    again = [Job(id=new_id(), task="t", key="k") for _ in range(5)]
+    require(await store.add(again, 99, request("k")) == (opened, False), "all of them come back")
+    await store.move(jobs[3].id, change(Move.WITHDRAW))
+    await store.prune(everything(0, 0.0, 0), 9.0, 9)
+    require((await store.add(again, 99, request("k")))[1], "once one is forgotten, so is the key")
 
 
 async def makes_one_of_many_with_one_key(store: Store) -> None:
     """Many simultaneous adds with one key keep one job."""
     jobs = [Job(id=new_id(), task="t", key="k") for _ in range(50)]
-    added = await asyncio.gather(*(store.add([job], 99) for job in jobs))
-    require(len({kept[0].id for [kept] in added}) == 1, "all get the same job")
-    require(sum(kept[1] for [kept] in added) == 1, "it is new to one of them")
+    added = await asyncio.gather(*(store.add([job], 99, request("k")) for job in jobs))
+    require(len({kept.id for [kept], _ in added}) == 1, "all get the same job")
+    require(sum(new for _, new in added) == 1, "it is new to one of them")
 
 
 async def pages_newest_first(store: Store) -> None:
@@ -237,19 +247,90 @@ async def finds_what_is_due(store: Store) -> None:
     require([job.id for job in await store.due(5.0, 10)] == [opened.id], "also one opened so")
 
 
+async def finds_what_is_queued(store: Store) -> None:
+    """In the order in which jobs came to be queued, whenever they were opened."""
+    retried = await bring(store, "scheduled", at=1.0)
+    first = await add(store)
+    other = await add(store, task="u")
+    second = await add(store)
+    await bring(store, "running")
+    await store.move(retried.id, change(Move.DUE))
+    ids = [first.id, second.id, retried.id]
+    require(await store.queued(["t"], 10) == ids, "as they came to be queued")
+    require(await store.queued(["t"], 2) == ids[:2], "no more than the limit")
+    require(len(await store.queued(["t", "u", "v"], 10)) == 4, "of all these tasks")
+    require(await store.queued(["u"], 10) == [other.id], "of this task")
+    require(await store.queued([], 10) == [], "of none")
+
+
+async def finds_what_expires(store: Store) -> None:
+    """What waits past its moment is found, and can not be claimed; what has begun does not
+    expire."""
+    begun = await bring(store, "running", expires_at=5.0)
+    again = await bring(store, "scheduled", expires_at=5.0)
+    waits = await add(store, expires_at=5.0)
+    later = await add(store, status="scheduled", run_at=50.0, expires_at=6.0)
+    await add(store, expires_at=99.0)
+    require(await store.expired(4.9, 10) == [], "nothing before its moment")
+    require([job.id for job in await store.expired(5.0, 10)] == [waits.id], "at its moment")
+    require([job.id for job in await store.expired(9.0, 10)] == [waits.id, later.id], "in order")
+    require(len(await store.expired(9.0, 1)) == 1, "no more than the limit")
+    require(await store.move(waits.id, change(Move.CLAIM, 5.0)) is None, "too late to begin")
+    for job in (waits, later):
+        require(await store.move(job.id, change(Move.EXPIRE, 9.0)), "it is moved on")
+    require(await store.expired(9.0, 10) == [], "and found no more")
+    require(await store.move(begun.id, change(Move.SUCCEED, 9.0)), "what has begun goes on")
+    for move in (Move.DUE, Move.CLAIM):
+        require(await store.move(again.id, change(move, 9.0)), "also with another attempt")
+
+
+async def keeps_steps(store: Store) -> None:
+    """The first result of each name, by the running attempt only, as long as the job is kept."""
+    job = await bring(store, "running")
+    require(await store.keep_step(job.id, 1, "a", b"[1]"), "a running job's step is kept")
+    require(await store.keep_step(job.id, 1, "b", b"null"), "and another")
+    require(await store.keep_step(job.id, 1, "a", b"[2]"), "a name's first result stays")
+    require(not await store.keep_step(job.id, 2, "c", b"3"), "another attempt's is refused")
+    require(not await store.keep_step("unknown", 1, "c", b"3"), "an unknown job's is refused")
+    require(await store.steps(job.id) == {"a": b"[1]", "b": b"null"}, "they are read by name")
+    await store.move(job.id, change(Move.RESCUE))
+    require(not await store.keep_step(job.id, 1, "c", b"3"), "a waiting job's is refused")
+    await store.move(job.id, change(Move.CLAIM))
+    require(await store.keep_step(job.id, 2, "c", b"3"), "the next attempt's is kept")
+    require(list(await store.steps(job.id)) == ["a", "b", "c"], "beside those of the last one")
+    require(await store.steps("unknown") == {}, "an unknown job has none")
+    done = await store.move(job.id, change(Move.SUCCEED))
+    size = 0 if done is None else done.size
+    kept = await store.prune(everything(9, 99.0, size), 2.0, 9)
+    require(kept == 1, "the bytes of steps count with their job's")
+    require(await store.steps(job.id) == {}, "they are forgotten with it")
+
+
 async def prunes_the_oldest_endings(store: Store) -> None:
     """Beyond count, age or size the jobs that ended first are forgotten; no unfinished one ever."""
     running = await bring(store, "running", key="r")
     ended = [await bring(store, "succeeded", at=float(at), key=str(at)) for at in range(5)]
-    require(await store.prune(Retention(10, 100.0, 1_000), 5.0, 10) == 0, "within all bounds")
-    require(await store.prune(Retention(4, 100.0, 1_000), 5.0, 10) == 1, "beyond the count")
-    require(await store.prune(Retention(9, 3.5, 1_000), 5.0, 10) == 1, "beyond the age")
-    require(await store.prune(Retention(9, 100.0, 2 * ended[0].size), 5.0, 10) == 1, "beyond size")
-    require(await store.prune(Retention(0, 0.0, 0), 9.0, 1) == 1, "no more than the limit")
+    require(await store.prune(everything(10, 100.0, 1_000), 5.0, 10) == 0, "within all bounds")
+    require(await store.prune(everything(4, 100.0, 1_000), 5.0, 10) == 1, "beyond the count")
+    require(await store.prune(everything(9, 3.5, 1_000), 5.0, 10) == 1, "beyond the age")
+    require(await store.prune(everything(9, 100.0, 2 * ended[0].size), 5.0, 10) == 1, "beyond size")
+    require(await store.prune(everything(0, 0.0, 0), 9.0, 1) == 1, "no more than the limit")
     left = [job.id for job in (await store.page(Query())).jobs]
     require(left == [ended[4].id, running.id], "the newest ending and the running one are left")
     again = await add(store, key="0")
     require(again.id != ended[0].id, "a forgotten key is free")
+
+
+async def prunes_each_status_by_itself(store: Store) -> None:
+    """A flood of successes does not push out what failed."""
+    failed = await bring(store, "failed")
+    for _ in range(5):
+        await bring(store, "succeeded", at=3.0)
+    retention = {**everything(9, 100.0, 1_000), "succeeded": Keep(2, 100.0, 1_000)}
+    require(await store.prune(retention, 4.0, 9) == 3, "only what is beyond its own bound")
+    require(await store.get(failed.id), "the older failure is kept")
+    counts = await store.counts()
+    require((counts["succeeded"], counts["failed"]) == (2, 1), "and counted")
 
 
 async def counts_by_status(store: Store) -> None:
@@ -257,7 +338,7 @@ async def counts_by_status(store: Store) -> None:
     for status in STATUSES:
         await bring(store, status)
         await bring(store, status)
-    await store.prune(Retention(5, 100.0, 1_000), 3.0, 10)
+    await store.prune(everything(1, 100.0, 1_000), 3.0, 10)
     counts = await store.counts()
     for status in STATUSES:
         scanned = await store.page(Query(statuses=frozenset({status}), limit=100))
@@ -277,7 +358,11 @@ async def is_loud_when_closed(store: Store) -> None:
         lambda: store.note(job.id, Note(at=1.0)),
         lambda: store.events(0, 1),
         lambda: store.due(0.0, 1),
-        lambda: store.prune(Retention(0, 0.0, 0), 0.0, 1),
+        lambda: store.queued(["t"], 1),
+        lambda: store.expired(0.0, 1),
+        lambda: store.steps(job.id),
+        lambda: store.keep_step(job.id, 1, "a", b"1"),
+        lambda: store.prune(everything(0, 0.0, 0), 0.0, 1),
         store.counts,
     ]
     for call in calls:
@@ -292,12 +377,17 @@ RULES: list[Rule] = [
     notes_facts_of_unfinished_jobs,
     bounds_what_waits,
     knows_a_key_again,
+    knows_the_key_of_many,
     makes_one_of_many_with_one_key,
     pages_newest_first,
     filters_a_list,
     tells_events_in_order,
     finds_what_is_due,
+    finds_what_is_queued,
+    finds_what_expires,
+    keeps_steps,
     prunes_the_oldest_endings,
+    prunes_each_status_by_itself,
     counts_by_status,
     is_loud_when_closed,
 ]

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from quart_app.core.context import Context
 from quart_app.core.slots import ASKED, KILLED, NOTHING, Slots
 from quart_app.domain.arguments import ENCODER, Arguments, parameters_of
+from quart_app.domain.retries import SPOKEN, RetryAfter, kinds_of
 from quart_app.domain.tasks import load_function
 
 TRACEBACK_BYTES = 16_384
@@ -37,13 +38,18 @@ class Call(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """How it ended: ``kind`` is ``returned`` (with ``payload``), ``raised`` or ``canceled``."""
+    """How it ended: ``kind`` is ``returned`` (with ``payload``), ``raised`` or ``canceled``.
+
+    Of an exception its classes' names come along: whether it is tried again the parent decides.
+    """
 
     kind: str
     payload: bytes = b""
     code: str = ""
     message: str = ""
     traceback: str = ""
+    kinds: tuple[str, ...] = ()
+    after: float | None = None
 
 
 class _Here:
@@ -112,10 +118,12 @@ def run(call: Call) -> Answer:
     except asyncio.CancelledError as error:
         here.inside = False
         slot.pid = 0
-        return Answer("canceled", message=str(error))
+        return Answer("canceled", message=str(error), kinds=kinds_of(error))
     except BaseException as error:  # noqa: BLE001 - the edge of user code
-        text = traceback.format_exc()[-TRACEBACK_BYTES:]
-        return Answer("raised", b"", type(error).__name__, _text(error), text)
+        text = "" if isinstance(error, SPOKEN) else traceback.format_exc()[-TRACEBACK_BYTES:]
+        after = error.seconds if isinstance(error, RetryAfter) else None
+        code = type(error).__name__
+        return Answer("raised", b"", code, _text(error), text, kinds_of(error), after)
 
 
 def _returned(result: Any) -> Answer:

@@ -54,8 +54,12 @@ class Drain:
         service = self._service
         running = len(service.registry)
         logger.info("shutdown: %d running jobs have %g s to end", running, self._drain)
+        await service.backlog.stop()
         if not service.store.volatile:  # What waits is safe where it is.
             await service.engine.close()
+            for handle in service.registry:
+                if not handle.inside:  # It has not begun, and may wait as well.
+                    handle.ask("shutdown")
         await self._quiet(self._drain)
         await service.engine.close()
         if service.store.volatile:
@@ -86,12 +90,21 @@ class Drain:
             await ledger.move(job.id, Move.WITHDRAW, reason="shutdown")
 
     async def _give_up(self) -> None:
-        """What did not stop ends with the process. Its record says so; a late writer is fenced."""
+        """What did not stop ends with the process. Its record says so; a late writer is fenced.
+
+        Where it is kept, and may run again, it is queued: nobody runs it before this process has
+        gone, since that owns the store.
+        """
         service = self._service
         error = Failure("Shutdown", "it did not stop within the grace time of the shutdown")
         async for job in service.matching(Query(statuses=UNFINISHED - WAITING)):
             self.left += 1
             logger.warning("job %s of task %s did not stop in time: left behind", job.id, job.task)
+            again = job.max_attempts > 1 and not service.store.volatile
             await service.ledger.move(
-                job.id, Move.FAIL, attempt=job.attempt, reason="shutdown", error=error
+                job.id,
+                Move.INTERRUPT if again else Move.FAIL,
+                attempt=job.attempt,
+                reason="shutdown",
+                error=error,
             )

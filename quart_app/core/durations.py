@@ -26,6 +26,17 @@ class Observed(msgspec.Struct, frozen=True):
     p95: float | None
 
 
+class _Seen:
+    """What was seen of one task."""
+
+    __slots__ = ("count", "newest", "typical")
+
+    def __init__(self) -> None:
+        self.newest: deque[float] = deque(maxlen=KEPT)
+        self.count = 0
+        self.typical: float | None = None
+
+
 class Durations:
     """The newest durations of each task.
 
@@ -35,9 +46,7 @@ class Durations:
     """
 
     def __init__(self) -> None:
-        self._seen: dict[str, deque[float]] = {}
-        self._counts: dict[str, int] = {}
-        self._typical: dict[str, float] = {}
+        self._seen: dict[str, _Seen] = {}
 
     def on_end(self, job: Job) -> None:
         """Take the duration of a job that has succeeded."""
@@ -45,29 +54,30 @@ class Durations:
             return
         seen = self._seen.get(job.task)
         if seen is None:
-            seen = self._seen[job.task] = deque(maxlen=KEPT)
-        seen.append(job.finished_at - job.started_at)
-        count = self._counts[job.task] = self._counts.get(job.task, 0) + 1
+            seen = self._seen[job.task] = _Seen()
+        seen.newest.append(job.finished_at - job.started_at)
+        seen.count = count = seen.count + 1
         if count <= FRESH or count % FRESH == 0:
-            self._typical.pop(job.task, None)
+            seen.typical = None
 
     def observed(self, task: str) -> Observed:
         """Count, median and 95th percentile."""
-        seen = sorted(self._seen.get(task, ()))
-        if not seen:
+        seen = self._seen.get(task)
+        if seen is None:
             return Observed(0, None, None)
-        p50 = seen[math.ceil(0.5 * len(seen)) - 1]
-        p95 = seen[math.ceil(0.95 * len(seen)) - 1]
-        return Observed(self._counts[task], round(p50, 6), round(p95, 6))
+        durations = sorted(seen.newest)
+        p50 = durations[math.ceil(0.5 * len(durations)) - 1]
+        p95 = durations[math.ceil(0.95 * len(durations)) - 1]
+        return Observed(seen.count, round(p50, 6), round(p95, 6))
 
     def typical(self, task: str) -> float | None:
         """Seconds that a job of this task usually runs, or None while nothing was seen.
 
         Asked for with every start, so it is worked out once for so many endings.
         """
-        typical = self._typical.get(task)
-        if typical is None:
-            typical = self.observed(task).p50
-            if typical is not None:
-                self._typical[task] = typical
-        return typical
+        seen = self._seen.get(task)
+        if seen is None:
+            return None
+        if seen.typical is None:
+            seen.typical = self.observed(task).p50
+        return seen.typical

@@ -69,6 +69,8 @@ class Hub:
         self._count = 0
         self._max_watchers = max_watchers
         self.closed = False
+        self.attentive = False
+        """Whether anybody wants to know of more than endings: who publishes may ask first."""
 
     @property
     def full(self) -> bool:
@@ -83,6 +85,7 @@ class Hub:
     def subscribe(self, subscriber: Subscriber) -> None:
         """Call a function with every event from now on. It must not wait and must not raise."""
         self._subscribers.append(subscriber)
+        self.attentive = True
 
     def subscribe_ends(self, subscriber: EndSubscriber) -> None:
         """Call a function with every job that has ended from now on; as `subscribe`."""
@@ -96,6 +99,7 @@ class Hub:
         """Take a watcher in (see `Watcher`)."""
         self._watchers.setdefault(job_id, set()).add(watcher)
         self._count += 1
+        self.attentive = True
         if self.closed:
             watcher.close()
 
@@ -106,6 +110,7 @@ class Hub:
         if not watchers:
             del self._watchers[job_id]
         self._count -= 1
+        self.attentive = bool(self._subscribers or self._watchers)
 
     def publish(self, kind: str, job: Job) -> None:
         """Tell everybody whom a job's new version concerns; no event is made for nobody."""

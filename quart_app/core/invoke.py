@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import traceback
+from collections.abc import Coroutine
 from typing import Any
 
 from quart_app.core.child import Call
@@ -16,11 +17,13 @@ from quart_app.core.context import Context
 from quart_app.core.processes import ProcessDied, Processes
 from quart_app.core.registry import Handle
 from quart_app.core.reporter import Reporter
+from quart_app.core.steps import Steps
 from quart_app.core.threads import Threads
 from quart_app.domain.arguments import ENCODER
 from quart_app.domain.errors import InvalidArguments
 from quart_app.domain.jobs import Failure, Job, Progress
 from quart_app.domain.outcomes import Ended
+from quart_app.domain.retries import SPOKEN, Verdict
 from quart_app.domain.tasks import Task
 
 logger = logging.getLogger("quart_app.jobs")
@@ -45,32 +48,46 @@ class Invoker:
     ) -> None:
         self._threads = threads
         self._processes = processes
-        self._max_result = max_result
+        self.max_result = max_result
         self._debug = debug
 
-    async def call(self, task: Task, job: Job, handle: Handle, reporter: Reporter | None) -> Ended:
-        """Run a claimed job's function to its end.
+    def call(
+        self,
+        task: Task,
+        job: Job,
+        handle: Handle,
+        reporter: Reporter | None = None,
+        steps: Steps | None = None,
+    ) -> Coroutine[Any, Any, Ended]:
+        """Run a claimed job's function to its end, when it is awaited.
 
         Args:
             task, job: what to call, with which arguments.
             handle: through which others ask the function to stop.
             reporter: takes the function's progress; for a task that takes the context.
+            steps: what the job has on record; likewise.
         """
         if handle.stop is not None:
-            return Ended("not begun")
+            return _already(Ended("not begun"))
         try:
             values = task.arguments.read(job.args)
-            if task.run == "process":
-                return await self._in_process(task, job, handle, reporter)
-            if reporter is not None:
-                values[str(task.context_parameter)] = Context(
-                    job.id, job.attempt, stopping=lambda: handle.stopping, report=reporter.report
-                )
-            if task.run == "thread":
-                return await self._in_thread(task, values, handle)
-            return await self._on_loop(task, values, handle)
         except InvalidArguments as error:
-            return Ended("rejected", failure=Failure("InvalidArguments", error.detail))
+            failure = Failure("InvalidArguments", error.detail)
+            return _already(Ended("rejected", failure=failure))
+        if task.run == "process":
+            return self._in_process(task, job, handle, reporter)
+        if reporter is not None:
+            values[str(task.context_parameter)] = Context(
+                job.id,
+                job.attempt,
+                stopping=lambda: handle.stopping,
+                report=reporter.report,
+                steps=steps,
+                threads=self._threads,
+            )
+        if task.run == "thread":
+            return self._in_thread(task, values, handle)
+        return self._on_loop(task, values, handle)
 
     async def _on_loop(self, task: Task, values: dict[str, Any], handle: Handle) -> Ended:
         handle.enter(handle.task.cancel)
@@ -117,9 +134,10 @@ class Invoker:
             return Ended("lost", failure=Failure("ProcessDied", str(error)))
         if answer.kind == "returned":
             return self._bounded(answer.payload)
+        verdict = task.policy.retry.judge_kinds(answer.kinds, answer.after)
         if answer.kind == "canceled":
-            return Ended("canceled")
-        return self._failed(task, answer.code, answer.message, answer.traceback)
+            return Ended("canceled", verdict=verdict)
+        return self._failed(task, answer.code, answer.message, answer.traceback, verdict)
 
     def _returned(self, value: Any) -> Ended:
         if value is None:  # As most functions do.
@@ -132,23 +150,34 @@ class Invoker:
         return self._bounded(payload)
 
     def _bounded(self, payload: bytes) -> Ended:
-        if len(payload) > self._max_result:
-            message = f"the result has {len(payload)} bytes of JSON, {self._max_result} are allowed"
+        if len(payload) > self.max_result:
+            message = f"the result has {len(payload)} bytes of JSON, {self.max_result} are allowed"
             return Ended("raised", failure=Failure("ResultTooLarge", message))
         return Ended("returned", result=payload)
 
     def _raised(self, task: Task, error: BaseException) -> Ended:
+        verdict = task.policy.retry.judge(error)
         if isinstance(error, asyncio.CancelledError):
-            return Ended("canceled")
-        lines = traceback.format_exception(type(error), error, error.__traceback__)
-        text = "".join(lines)[-TRACEBACK_CHARS:]
-        return self._failed(task, type(error).__name__, text_of(error), text)
+            return Ended("canceled", verdict=verdict)
+        text = ""
+        if not isinstance(error, SPOKEN):
+            lines = traceback.format_exception(type(error), error, error.__traceback__)
+            text = "".join(lines)[-TRACEBACK_CHARS:]
+        return self._failed(task, type(error).__name__, text_of(error), text, verdict)
 
-    def _failed(self, task: Task, code: str, message: str, text: str) -> Ended:
+    def _failed(self, task: Task, code: str, message: str, text: str, verdict: Verdict) -> Ended:
         # Text only: an exception object would keep the function's local variables in memory.
-        logger.error("task %s failed: %s: %s\n%s", task.name, code, message, text)
-        kept = text if self._debug else None
-        return Ended("raised", failure=Failure(code, message[:MESSAGE_CHARS], kept))
+        if text:
+            logger.error("task %s failed: %s: %s\n%s", task.name, code, message, text)
+        else:  # The task has said so itself: where it did is of no interest.
+            logger.warning("task %s: %s: %s", task.name, code, message)
+        kept = text if self._debug and text else None
+        return Ended("raised", None, Failure(code, message[:MESSAGE_CHARS], kept), verdict)
+
+
+async def _already(ended: Ended) -> Ended:
+    """What is known without a call."""
+    return ended
 
 
 def _ignore(progress: Progress) -> None:

@@ -2,7 +2,7 @@
 
 Nothing may live here that decides what should happen: a caller says which row of the status table
 it wants, and the fence says whether that still holds. No other module calls `Store.add`,
-`Store.move` or `Store.note`.
+`Store.move`, `Store.note` or `Store.keep_step`.
 """
 
 from __future__ import annotations
@@ -12,11 +12,14 @@ from collections.abc import Callable, Sequence
 
 from quart_app.core.hub import Hub
 from quart_app.core.ports import Store
-from quart_app.domain.jobs import Change, Failure, Job, Note, Progress
+from quart_app.domain.jobs import Change, Failure, Job, Note, Progress, RequestKey
 from quart_app.domain.outcomes import Outcome
 from quart_app.domain.status import Move, Reason
 
 Clock = Callable[[], float]
+
+CLAIM = Move.CLAIM
+"""Bound once: before Python 3.12 looking up a member of an enum costs as much as a call."""
 
 
 class Ledger:
@@ -26,7 +29,7 @@ class Ledger:
         store: where jobs are kept.
         hub: who is told.
         max_waiting: how many jobs may wait (scheduled or queued) at once.
-        clock: wall time in seconds since the epoch; for records only, never for deadlines.
+        clock: seconds since the epoch (`quart_app.core.clock`).
     """
 
     def __init__(
@@ -36,14 +39,21 @@ class Ledger:
         self._hub = hub
         self._max_waiting = max_waiting
         self.clock = clock
+        self.on_scheduled: Callable[[float], None] = lambda run_at: None
+        """Told of the moment at which a job that was just scheduled is due."""
 
-    async def open(self, jobs: Sequence[Job]) -> list[tuple[Job, bool]]:
+    async def open(
+        self, jobs: Sequence[Job], key: RequestKey | None = None
+    ) -> tuple[list[Job], bool]:
         """Keep new jobs, all or none; see `Store.add` for what comes back and is raised."""
-        added = await self._store.add(jobs, self._max_waiting)
-        for job, new in added:
-            if new:
-                self._hub.publish("open", job)
-        return added
+        kept, new = await self._store.add(jobs, self._max_waiting, key)
+        if new:
+            for job in kept:
+                if self._hub.attentive:
+                    self._hub.publish("open", job)
+                if job.status == "scheduled":
+                    self.on_scheduled(job.run_at or 0.0)
+        return kept, new
 
     async def move(
         self,
@@ -59,18 +69,53 @@ class Ledger:
         """Make one move of the status table, or None where somebody else was first."""
         change = Change(move, self.clock(), attempt, reason, result, error, run_at)
         job = await self._store.move(job_id, change)
-        if job is not None:
+        if job is not None and (self._hub.attentive or move.terminal):
             self._hub.publish(move.label, job)
+        return job
+
+    async def claim(self, job_id: str) -> Job | None:
+        """A job begins here, or None where somebody else was first."""
+        job = await self._store.move(job_id, Change(CLAIM, self.clock()))
+        if job is not None and self._hub.attentive:
+            self._hub.publish("claim", job)
         return job
 
     async def settle(self, job: Job, outcome: Outcome) -> Job | None:
         """Write how an attempt has ended, or None where somebody else was first."""
-        move, reason, result, error = outcome.move, outcome.reason, outcome.result, outcome.error
-        change = Change(move, self.clock(), job.attempt, reason, result, error)
+        now = self.clock()
+        run_at = None if outcome.after is None else now + outcome.after
+        change = Change(
+            outcome.move,
+            now,
+            job.attempt,
+            outcome.reason,
+            outcome.result,
+            outcome.error,
+            run_at,
+            outcome.cause,
+        )
         settled = await self._store.move(job.id, change)
         if settled is not None:
-            self._hub.publish(move.label, settled)
+            self._hub.publish(outcome.move.label, settled)
+            if run_at is not None:
+                self.on_scheduled(run_at)
         return settled
+
+    async def tell_settled(self, job: Job, outcome: Outcome) -> Job | None:
+        """Tell of an outcome that the store has taken after all, though it could not say so."""
+        settled = await self._store.get(job.id)
+        if (
+            settled is None
+            or settled.status != outcome.move.target
+            or (settled.reason, settled.result) != (outcome.reason, outcome.result)
+        ):
+            return None  # Somebody else was first, and has told.
+        self._hub.publish(outcome.move.label, settled)
+        return settled
+
+    async def keep_step(self, job: Job, name: str, result: bytes) -> bool:
+        """Keep the result of a step, or say that this attempt is not the job's any more."""
+        return await self._store.keep_step(job.id, job.attempt, name, result)
 
     async def note(
         self,
@@ -90,6 +135,6 @@ class Ledger:
             progress=progress,
         )
         job = await self._store.note(job_id, note)
-        if job is not None:
+        if job is not None and self._hub.attentive:
             self._hub.publish("note", job)
         return job

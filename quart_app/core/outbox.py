@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 
-from quart_app.core.ports import Engine
+from quart_app.core.backlog import Backlog
 from quart_app.domain.tasks import Lane
 
 HOLD = 0.25
@@ -23,13 +23,13 @@ class Outbox:
     """The jobs of one request, in order.
 
     Args:
-        engine: to which they go.
+        backlog: to which they go.
     """
 
-    __slots__ = ("_engine", "_held", "_timer", "closed")
+    __slots__ = ("_backlog", "_held", "_timer", "closed")
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, backlog: Backlog) -> None:
+        self._backlog = backlog
         self._held: list[tuple[str, Lane]] = []
         self._timer: asyncio.Task[None] | None = None
         self.closed = False
@@ -37,6 +37,7 @@ class Outbox:
     def hold(self, job_id: str, lane: Lane) -> None:
         """Keep a job back until `flush`."""
         self._held.append((job_id, lane))
+        self._backlog.held.add(job_id)
 
     def hold_briefly(self) -> None:
         """Flush after `HOLD` at the latest: the view may itself wait for what the job does."""
@@ -52,7 +53,7 @@ class Outbox:
         """Hand over what is held."""
         held, self._held = self._held, []
         for job_id, lane in held:
-            await self._engine.submit(job_id, lane)
+            await self._backlog.submit(job_id, lane)
 
     async def close(self) -> None:
         """The answer has left: hand over what is held, and hold nothing any more."""

@@ -6,10 +6,19 @@ suites `quart_app.testing.check_store` and `check_engine` hold them to it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from typing import Any, Protocol
 
-from quart_app.domain.jobs import Change, Job, JobEvent, Note, Page, Query, Retention
+from quart_app.domain.jobs import (
+    Change,
+    Job,
+    JobEvent,
+    Note,
+    Page,
+    Query,
+    RequestKey,
+    Retention,
+)
 from quart_app.domain.status import Status
 from quart_app.domain.tasks import Lane
 
@@ -26,24 +35,41 @@ class Store(Protocol):
     volatile: bool
     """Whether jobs are gone with this process (then shutdown ends the ones that still wait)."""
 
+    shared: bool
+    """Whether other processes may work with the same jobs at the same time."""
+
+    @property
+    def trouble(self) -> str | None:
+        """What is wrong at the moment, in a sentence; None where all is well."""
+
     async def open(self) -> None:
-        """Make the store ready."""
+        """Make the store ready.
+
+        Raises:
+            StoreRefused: it cannot be, and why.
+        """
 
     async def close(self) -> None:
         """Let go of it. Twice is fine; afterwards every call raises `StoreUnavailable`."""
 
-    async def add(self, jobs: Sequence[Job], max_waiting: int) -> list[tuple[Job, bool]]:
-        """Keep new jobs, all or none, each with its ``order`` and ``seq``.
+    def abandon(self) -> None:
+        """Let go without an event loop: the one that it was opened on has gone. May block a
+        little."""
 
-        A job whose (task, key) is known is not added: the known one stands in its place. Keys
-        within one call are different, and either all of them are known or none.
+    async def add(
+        self, jobs: Sequence[Job], max_waiting: int, key: RequestKey | None = None
+    ) -> tuple[list[Job], bool]:
+        """Keep new jobs of one task, all or none, each with its ``order`` and ``seq``.
+
+        A key that the task knows opens nothing: the jobs that it opened come back, in their order.
+        It is known as long as all of them are kept.
 
         Returns:
-            for each job the kept version, and whether it was added.
+            the kept versions, and whether they are new.
 
         Raises:
             QueueFull: where more than ``max_waiting`` would wait.
-            KeyReused: where a known key comes with other arguments, or among unknown ones.
+            KeyReused: the key is known with another fingerprint.
         """
 
     async def get(self, job_id: str) -> Job | None:
@@ -68,8 +94,25 @@ class Store(Protocol):
     async def due(self, now: float, limit: int) -> list[Job]:
         """Scheduled jobs whose ``run_at`` has come, earliest first."""
 
+    async def queued(self, tasks: Collection[str], limit: int) -> list[str]:
+        """The ids of queued jobs of these tasks, in the order in which they came to be queued."""
+
+    async def expired(self, now: float, limit: int) -> list[Job]:
+        """Jobs that wait for their first attempt although their ``expires_at`` has come."""
+
+    async def steps(self, job_id: str) -> dict[str, bytes]:
+        """The results of a job's finished steps by name, as JSON."""
+
+    async def keep_step(self, job_id: str, attempt: int, name: str, result: bytes) -> bool:
+        """Keep the result of a step, for as long as its job; False where the job is not running
+        this attempt (the fence of `move`). The first result of a name stays."""
+
     async def prune(self, retention: Retention, now: float, limit: int) -> int:
-        """Forget finished jobs beyond the retention, oldest first; returns how many."""
+        """Forget finished jobs beyond the retention of their status, the oldest first.
+
+        Returns:
+            how many; ``limit`` at most.
+        """
 
     async def counts(self) -> dict[Status, int]:
         """How many jobs are in each status, without scanning."""
@@ -89,6 +132,9 @@ class Engine(Protocol):
 
     async def forget(self, job_id: str) -> None:
         """Do not deliver a job that still waits here; an unknown or running one is no error."""
+
+    def waiting(self, lane: Lane) -> int:
+        """How many jobs wait here for room in this lane."""
 
     def holds(self, job_id: str) -> bool:
         """Whether this engine will deliver the job, or is doing so."""

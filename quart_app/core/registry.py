@@ -46,6 +46,11 @@ class Handle:
         """Whether the function has been asked to stop; safe to read from any thread."""
         return self.stop is not None
 
+    @property
+    def inside(self) -> bool:
+        """Whether the function is running: it has begun, and has not ended."""
+        return self._interrupt is not None
+
     def ask(self, reason: Stop) -> None:
         """Ask the function to stop. It is interrupted once, however often this is called."""
         first = self.stop is None

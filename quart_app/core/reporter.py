@@ -7,8 +7,10 @@ here that is not progress; statuses are the runner's outcome.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 from quart_app.core.ledger import Ledger
+from quart_app.domain.errors import StoreUnavailable
 from quart_app.domain.jobs import Job, Progress
 
 INTERVAL = 0.1
@@ -24,7 +26,7 @@ class Reporter:
     """
 
     _newest: Progress | None = None
-    _notes: set[asyncio.Task[Job | None]] | None = None
+    _notes: set[asyncio.Task[None]] | None = None
     _timer: asyncio.TimerHandle | None = None
     _last = -INTERVAL
     _closed = False
@@ -70,8 +72,12 @@ class Reporter:
         self._timer = None
         self._last = self._loop.time()
         progress, self._newest = self._newest, None
-        note = self._ledger.note(self._job.id, attempt=self._job.attempt, progress=progress)
         if self._notes is None:
             self._notes = set()
-        self._notes.add(task := self._loop.create_task(note))
+        self._notes.add(task := self._loop.create_task(self._note(progress)))
         task.add_done_callback(self._notes.discard)
+
+    async def _note(self, progress: Progress | None) -> None:
+        # A store in trouble loses no job's end, but it may lose a picture of its middle.
+        with contextlib.suppress(StoreUnavailable):
+            await self._ledger.note(self._job.id, attempt=self._job.attempt, progress=progress)

@@ -7,21 +7,28 @@ Nothing may live here that knows how a function is called (`invoke`) or what an 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import logging
+import random
 
 from quart_app.core.invoke import Invoker
 from quart_app.core.ledger import Ledger
+from quart_app.core.patience import until_written
+from quart_app.core.ports import Store
 from quart_app.core.registry import Handle, Registry
 from quart_app.core.reporter import Reporter
+from quart_app.core.steps import Steps
+from quart_app.domain.errors import StoreClosed, StoreUnavailable
 from quart_app.domain.jobs import Failure, Job
 from quart_app.domain.outcomes import Outcome, decide
 from quart_app.domain.status import Move
-from quart_app.domain.tasks import Catalog
+from quart_app.domain.tasks import Catalog, Task
 
 logger = logging.getLogger("quart_app.jobs")
 
-CLAIM = Move.CLAIM
-"""Bound once: before Python 3.12 looking up a member of an enum costs as much as a call."""
+AGAIN, TRIES = 1.0, 60
+"""Seconds between two tries to claim a job while the store does not answer, and how many."""
 
 
 class Runner:
@@ -30,54 +37,106 @@ class Runner:
     Args:
         catalog: the tasks that this process offers.
         ledger: claims and writes outcomes.
+        store: where the steps of earlier attempts are read.
         registry: where the handle of the running job is found by those who cancel it.
         invoker: calls the function.
     """
 
     def __init__(
-        self, catalog: Catalog, ledger: Ledger, registry: Registry, invoker: Invoker
+        self,
+        catalog: Catalog,
+        ledger: Ledger,
+        store: Store,
+        registry: Registry,
+        invoker: Invoker,
     ) -> None:
-        self._catalog = catalog
+        self._tasks = catalog.by_name
         self._ledger = ledger
+        self._store = store
         self._registry = registry
         self._invoker = invoker
-        self._notes: set[asyncio.Task[Job | None]] = set()
+        self._notes: set[asyncio.Task[None]] = set()
         registry.on_overdue = self._overdue
 
     async def run(self, job_id: str) -> None:
         """Run one attempt of a job, in the current asyncio task. Harmless if it is not queued."""
-        task: asyncio.Task[None] = asyncio.current_task()  # type: ignore[assignment]
+        current: asyncio.Task[None] = asyncio.current_task()  # type: ignore[assignment]
         # Opened before the claim: there is no moment at which a cancel would find nobody.
-        handle = self._registry.open(job_id, task)
+        handle = self._registry.open(job_id, current)
         if handle is None:
             return
         try:
-            job = await self._ledger.move(job_id, CLAIM)
-            if job is not None:
-                outcome = await self._attempt(job, handle)
-                # The one write of the outcome; refused where somebody else was first: no error.
-                await self._ledger.settle(job, outcome)
+            try:
+                job = await self._ledger.claim(job_id)
+            except StoreUnavailable as error:
+                job = await self._claim_later(handle, error)
+            if job is None:
+                return
+            task = self._tasks.get(job.task)
+            if task is None:
+                message = f"this process offers no task {job.task!r}"
+                outcome = Outcome(Move.FAIL, "rejected", error=Failure("NoSuchTask", message))
+            elif task.plain and job.cancel_requested_at is None:
+                ended = await self._invoker.call(task, job, handle)
+                outcome = decide(ended, handle.stop, job, task.policy, random.random())  # noqa: S311
+            else:
+                outcome = await self._attempt(task, job, handle)
+            try:  # The one write of it; refused where somebody else was first: no error.
+                after = await self._ledger.settle(job, outcome)
+            except StoreUnavailable as error:
+                after = await self._insist(job, outcome, error)
+            if after is not None and not after.over and after.cancel_requested_at is not None:
+                # Asked for when it was too late for this attempt: then no other one follows.
+                await self._ledger.move(job_id, Move.WITHDRAW, reason="requested")
         finally:
             self._registry.close(handle)
 
-    async def _attempt(self, job: Job, handle: Handle) -> Outcome:
-        task = self._catalog.get(job.task)
-        if task is None:
-            message = f"this process offers no task {job.task!r}"
-            return Outcome(Move.FAIL, "rejected", error=Failure("NoSuchTask", message))
+    async def _claim_later(self, handle: Handle, error: StoreUnavailable) -> Job | None:
+        """Nothing has begun. Whoever is next would fare the same: so this one keeps its turn for a
+        while, unless the shutdown begins; later upkeep delivers it again."""
+        for _ in range(TRIES):
+            if handle.stop is not None or isinstance(error, StoreClosed):
+                return None
+            await asyncio.sleep(AGAIN)
+            try:
+                return await self._ledger.claim(handle.job_id)
+            except StoreUnavailable as another:
+                error = another
+        raise error
+
+    async def _insist(self, job: Job, outcome: Outcome, error: StoreUnavailable) -> Job | None:
+        """Nobody else knows how it ended: that is kept until it can be written."""
+        if isinstance(error, StoreClosed):
+            raise error
+        what = f"the end of job {job.id} ({outcome.move.label})"
+        write = functools.partial(self._ledger.settle, job, outcome)
+        settled = await until_written(write, what)
+        if settled is None:  # Perhaps the first try was taken, and only its answer was lost.
+            tell = functools.partial(self._ledger.tell_settled, job, outcome)
+            settled = await until_written(tell, what)
+        return settled
+
+    async def _attempt(self, task: Task, job: Job, handle: Handle) -> Outcome:
         if job.cancel_requested_at is not None:  # While it was between two attempts.
             handle.ask("cancel")
-        reporter = None if task.context_parameter is None else Reporter(self._ledger, job)
         if task.timeout is not None:
             handle.after(task.timeout, lambda: handle.ask("timeout"))
-        ended = await self._invoker.call(task, job, handle, reporter)
-        if reporter is not None and reporter.used:
-            await reporter.close()
-        return decide(ended, handle.stop, job, task.timeout)
+        if task.context_parameter is None:
+            ended = await self._invoker.call(task, job, handle)
+        else:
+            reporter = Reporter(self._ledger, job)
+            steps = Steps(self._ledger, self._store, job, self._invoker.max_result)
+            ended = await self._invoker.call(task, job, handle, reporter, steps)
+            if reporter.used:
+                await reporter.close()
+        return decide(ended, handle.stop, job, task.policy, random.random())  # noqa: S311 - jitter
 
     def _overdue(self, handle: Handle) -> None:
         """A function goes on past the grace: that is said, and its status stays what it is."""
         logger.warning("job %s does not stop: unresponsive", handle.job_id)
-        note = self._ledger.note(handle.job_id, unresponsive=True)
-        self._notes.add(task := asyncio.create_task(note))
+        self._notes.add(task := asyncio.create_task(self._note(handle.job_id)))
         task.add_done_callback(self._notes.discard)
+
+    async def _note(self, job_id: str) -> None:
+        with contextlib.suppress(StoreUnavailable):
+            await self._ledger.note(job_id, unresponsive=True)

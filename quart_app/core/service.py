@@ -7,14 +7,14 @@ that formats an answer or calls a function of the user's.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import contextvars
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
 
+from quart_app.core.backlog import Backlog
 from quart_app.core.durations import Durations
 from quart_app.core.hub import Hub
 from quart_app.core.ledger import Ledger
@@ -30,10 +30,13 @@ from quart_app.domain.errors import (
     NoSuchJob,
     NotFinished,
 )
-from quart_app.domain.jobs import Job, Page, Query, new_id
-from quart_app.domain.status import STATUSES, TERMINAL, Move, Status
+from quart_app.domain.jobs import Job, Page, Query, RequestKey, new_id
+from quart_app.domain.options import NO_OPTIONS, Options
+from quart_app.domain.status import STATUSES, TERMINAL, WAITING, Move, Status
 from quart_app.domain.tasks import Catalog, Task
 
+TOGETHER = 100
+"""Jobs that are canceled at once, of many: they share the store's writes."""
 UNFINISHED: frozenset[Status] = frozenset(STATUSES) - TERMINAL
 
 SERVICE: contextvars.ContextVar[Service | None] = contextvars.ContextVar("service", default=None)
@@ -46,7 +49,7 @@ class RequestScope:
     __slots__ = ("_outbox", "_tokens")
 
     def __init__(self, service: Service) -> None:
-        self._outbox = Outbox(service.engine)
+        self._outbox = Outbox(service.backlog)
         self._tokens = (SERVICE.set(service), OUTBOX.set(self._outbox))
 
     async def close(self) -> None:
@@ -69,7 +72,7 @@ class Service:
 
     Args:
         catalog: the tasks on offer.
-        store, ledger, hub, registry, engine: the parts.
+        store, ledger, hub, registry, engine, backlog: the parts.
         durations: what tasks were seen to take.
     """
 
@@ -82,6 +85,7 @@ class Service:
         hub: Hub,
         registry: Registry,
         engine: Engine,
+        backlog: Backlog,
         durations: Durations,
     ) -> None:
         self.catalog = catalog
@@ -90,22 +94,27 @@ class Service:
         self.hub = hub
         self.registry = registry
         self.engine = engine
+        self.backlog = backlog
         self.durations = durations
         self.draining = False
+        # In memory nothing comes between a job's opening and its way to the engine, which holds
+        # every one that waits: the shorter way is the same way.
+        self._at_once = store.volatile
 
     def begin_request(self) -> RequestScope:
         """Make this the service of the current context until the scope is closed."""
         return RequestScope(self)
 
     async def start(
-        self, task: Task, args: bytes, *, key: str | None = None, retry_of: str | None = None
+        self, task: Task, args: bytes, options: Options = NO_OPTIONS, *, retry_of: str | None = None
     ) -> tuple[Job, bool]:
         """Open a job and hand it over to run.
 
         Args:
             task: one of the catalog's.
             args: its arguments as checked JSON (`Arguments.check` or `write`).
-            key: a second start with the same key gives the same job.
+            options: the key that makes the start repeatable, when the job may begin, and until when
+                it must have.
             retry_of: the id of the job that this one repeats.
 
         Returns:
@@ -113,29 +122,50 @@ class Service:
 
         Raises:
             Draining, QueueFull, StoreUnavailable: nothing was accepted.
-            KeyReused: the key came before with other arguments.
+            KeyReused: the key came before with another payload.
         """
-        self._refuse_while_draining()
-        [(job, new)] = await self.ledger.open((self._new(task, args, key, retry_of),))
-        if new:
-            await self._submit(job, task)
+        if self.draining:
+            self._refuse()
+        job = self._new(task, args, options, retry_of)
+        if self._at_once and options is NO_OPTIONS:
+            await self.ledger.open((job,))
+            outbox = OUTBOX.get()
+            if outbox is None or outbox.closed:
+                await self.engine.submit(job.id, task.run)
+            else:
+                outbox.hold(job.id, task.run)
+            return job, True
+        [job], new = await self._open(task, [job], options.request_key(b"{}", (args,)))
         return job, new
 
     async def start_many(
-        self, task: Task, batch: Sequence[bytes], *, key: str | None = None
-    ) -> list[tuple[Job, bool]]:
-        """Open one job for each of the arguments, all or none; see `start`.
+        self, task: Task, batch: Sequence[bytes], options: Options = NO_OPTIONS
+    ) -> tuple[list[Job], bool]:
+        """Open one job for each of the arguments, all or none; see `start`."""
+        if self.draining:
+            self._refuse()
+        if not batch:
+            return [], True
+        jobs = [self._new(task, args, options, None) for args in batch]
+        return await self._open(task, jobs, options.request_key(b"[]", batch))
 
-        A key makes the whole batch repeatable: its jobs have the keys ``key/0``, ``key/1``...
-        """
-        keys = [None if key is None else f"{key}/{index}" for index in range(len(batch))]
-        jobs = [self._new(task, args, each, None) for args, each in zip(batch, keys, strict=True)]
-        self._refuse_while_draining()
-        opened = await self.ledger.open(jobs)
-        for job, new in opened:
-            if new:
+    async def _open(
+        self, task: Task, jobs: list[Job], key: RequestKey | None
+    ) -> tuple[list[Job], bool]:
+        """Open jobs with a store that others may read meanwhile: until their answer is on its way,
+        nobody may find them in the queue and begin."""
+        held = self.backlog.held
+        held.update([job.id for job in jobs])
+        new = False
+        try:
+            kept, new = await self.ledger.open(jobs, key)
+        finally:
+            if not new:
+                held.difference_update([job.id for job in jobs])
+        if new:
+            for job in kept:
                 await self._submit(job, task)
-        return opened
+        return kept, new
 
     def check_many(self, task: Task, batch: Sequence[bytes]) -> list[bytes]:
         """Check each of a list of arguments; the errors name the index."""
@@ -152,30 +182,48 @@ class Service:
             raise InvalidArguments(f"{len(errors)} arguments do not fit; none was started", errors)
         return checked
 
-    def _new(self, task: Task, args: bytes, key: str | None, retry_of: str | None) -> Job:
+    def _new(self, task: Task, args: bytes, options: Options, retry_of: str | None) -> Job:
         now = self.ledger.clock()
+        if options is NO_OPTIONS:
+            return Job(
+                id=new_id(),
+                task=task.name,
+                args=args,
+                tags=task.tags,
+                max_attempts=task.max_attempts,
+                created_at=now,
+                updated_at=now,
+                retry_of=retry_of,
+            )
+        run_at = options.run_at if options.delay is None else now + options.delay
+        later = run_at is not None and run_at > now
         return Job(
             id=new_id(),
             task=task.name,
             args=args,
+            status="scheduled" if later else "queued",
             tags=task.tags,
             max_attempts=task.max_attempts,
             created_at=now,
             updated_at=now,
-            key=key,
+            run_at=run_at if later else None,
+            expires_at=options.expires_at if options.ttl is None else now + options.ttl,
+            key=options.key,
             retry_of=retry_of,
         )
 
-    def _refuse_while_draining(self) -> None:
-        if self.draining:
-            message = "This service is shutting down: try again, another may answer"
-            raise Draining(message, retry_after=1.0)
+    def _refuse(self) -> NoReturn:
+        message = "This service is shutting down: try again, another may answer"
+        raise Draining(message, retry_after=1.0)
 
     async def _submit(self, job: Job, task: Task) -> None:
         """Hand a job over to run: at once, or when the answer to the current request has left."""
+        if job.status != "queued":
+            self.backlog.held.discard(job.id)
+            return
         outbox = OUTBOX.get()
         if outbox is None or outbox.closed:
-            await self.engine.submit(job.id, task.run)
+            await self.backlog.submit(job.id, task.run)
         else:
             outbox.hold(job.id, task.run)
 
@@ -223,13 +271,16 @@ class Service:
         Returns:
             the job: over, or with ``cancel_requested_at`` while it is still running.
         """
-        withdrawn = await self.ledger.move(job_id, Move.WITHDRAW, reason="requested")
-        if withdrawn is not None:
-            await self.engine.forget(job_id)
-            return withdrawn
-        await self.ledger.note(job_id, cancel_requested=True)
-        handle = self.registry.get(job_id)
-        job = await self.get(job_id)
+        while True:
+            withdrawn = await self.ledger.move(job_id, Move.WITHDRAW, reason="requested")
+            if withdrawn is not None:
+                await self.engine.forget(job_id)
+                return withdrawn
+            await self.ledger.note(job_id, cancel_requested=True)
+            handle = self.registry.get(job_id)
+            job = await self.get(job_id)
+            if job.status not in WAITING:
+                break  # Otherwise its attempt has ended meanwhile, and another would follow.
         if handle is not None and not job.over:
             handle.ask("cancel")
         return job
@@ -252,27 +303,35 @@ class Service:
     async def cancel_matching(self, query: Query, *, dry_run: bool) -> Canceled:
         """Cancel every job that passes the filters and is not over, or only count them."""
         matched = canceled = canceling = 0
+        ids: list[str] = []
+
+        async def cancel_them() -> None:
+            nonlocal canceled, canceling
+            done = await self.cancel_each(ids)
+            canceled, canceling = canceled + done.canceled, canceling + done.canceling
+            ids.clear()
+
         async for job in self.matching(query):
             matched += 1
             if not dry_run:
-                with contextlib.suppress(NoSuchJob):  # It has ended and expired meanwhile.
-                    after = await self.cancel(job.id)
-                    canceled += after.status == "canceled"
-                    canceling += not after.over
+                ids.append(job.id)
+                if len(ids) == TOGETHER:
+                    await cancel_them()
+        await cancel_them()
         return Canceled(matched, canceled, canceling)
 
     async def cancel_each(self, job_ids: Sequence[str]) -> Canceled:
         """Cancel the jobs of these ids; an unknown id is not counted as matched."""
-        matched = canceled = canceling = 0
-        for job_id in dict.fromkeys(job_ids):
-            try:
-                job = await self.cancel(job_id)
-            except NoSuchJob:
-                continue
-            matched += 1
-            canceled += job.status == "canceled"
-            canceling += not job.over
-        return Canceled(matched, canceled, canceling)
+        calls = (self._cancel_if_known(job_id) for job_id in dict.fromkeys(job_ids))
+        known = [job for job in await asyncio.gather(*calls) if job is not None]
+        canceled = sum(job.status == "canceled" for job in known)
+        return Canceled(len(known), canceled, sum(not job.over for job in known))
+
+    async def _cancel_if_known(self, job_id: str) -> Job | None:
+        try:
+            return await self.cancel(job_id)
+        except NoSuchJob:
+            return None
 
     async def retry(self, job_id: str, changes: Mapping[str, Any] | None = None) -> Job:
         """Run a job that is over again, as a new job.

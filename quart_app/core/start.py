@@ -6,7 +6,8 @@ Nothing may live here that HTTP could not do as well: it is the same service, ca
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+import datetime as dt
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 
 from quart_app.core.context import Context
@@ -14,6 +15,8 @@ from quart_app.core.outbox import OUTBOX
 from quart_app.core.service import SERVICE, Service
 from quart_app.domain.errors import InvalidArguments, NotServing
 from quart_app.domain.jobs import Job
+from quart_app.domain.options import NO_OPTIONS, Duration, Moment, Options, make_options
+from quart_app.domain.retries import Retry
 from quart_app.domain.status import Status
 from quart_app.domain.tasks import Lane, Task
 
@@ -78,7 +81,7 @@ class JobHandle(Generic[R_co]):
 class StartableTask(Task, Generic[P, R]):
     """A `Task` that can be called by name or started as a job; what ``@task`` makes."""
 
-    async def start(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
+    def start(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, JobHandle[R]]:
         """Open a job in the service of the running app. Returns at once.
 
         Inside a request the job begins when the answer has left, when somebody waits for it, or
@@ -89,10 +92,40 @@ class StartableTask(Task, Generic[P, R]):
             NotServing: no app on this event loop offers the task.
             Draining, QueueFull, StoreUnavailable: nothing was started.
         """
+        return self.start_with(NO_OPTIONS, args, kwargs)  # One coroutine, not two.
+
+    def options(
+        self,
+        *,
+        key: str | None = None,
+        delay: Duration | None = None,
+        run_at: Moment | None = None,
+        expires: Duration | dt.datetime | None = None,
+    ) -> Optioned[P, R]:
+        """The same task with options for the next start; see `make_options` for what each may be.
+
+        ``await report.options(key="march", delay=60).start(month=3)``
+
+        Args:
+            key: a second start with the same key and arguments gives the same job.
+            delay: the job begins so much later; or
+            run_at: it begins then.
+            expires: by when it must have begun; otherwise it fails, reason ``expired``.
+
+        Raises:
+            InvalidRequest: naming the option that cannot be.
+        """
+        options = make_options(key=key, delay=delay, run_at=run_at, expires=expires)
+        return Optioned(self, options)
+
+    async def start_with(
+        self, options: Options, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> JobHandle[R]:
+        """`start` with options; what both ways to start call."""
         service = find_service(self)
         values = self._by_name(args, kwargs) if args else kwargs
         payload = self.arguments.write(values)
-        job, _ = await service.start(self, payload)
+        job, _ = await service.start(self, payload, options)
         if (outbox := OUTBOX.get()) is not None and not outbox.closed:
             outbox.hold_briefly()
         return JobHandle(service, self, job.id)
@@ -103,6 +136,24 @@ class StartableTask(Task, Generic[P, R]):
             detail = f"{self.name!r} takes {len(names)} arguments, {len(args)} were given"
             raise InvalidArguments(detail, [{"pointer": "#", "detail": detail}])
         return {**dict(zip(names, args, strict=False)), **kwargs}
+
+
+class Optioned(Generic[P, R]):
+    """A task and how its next job is started; what `StartableTask.options` makes."""
+
+    __slots__ = ("_options", "_task")
+
+    def __init__(self, task: StartableTask[P, R], options: Options) -> None:
+        self._task = task
+        self._options = options
+
+    async def start(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
+        """As `StartableTask.start`, and:
+
+        Raises:
+            KeyReused: the key came before with other arguments or options.
+        """
+        return await self._task.start_with(self._options, args, kwargs)
 
 
 _serving: list[tuple[asyncio.AbstractEventLoop, Service]] = []
@@ -126,12 +177,16 @@ def find_service(task: Task) -> Service:
         NotServing: there is none, or more than one.
     """
     current = SERVICE.get()
-    if current is not None and current.catalog.get(task.name) is task:
+    if current is not None and current.catalog.by_name.get(task.name) is task:
         return current
     loop = asyncio.get_running_loop()
+    if len(_serving) == 1:  # As nearly always.
+        its_loop, only = _serving[0]
+        if its_loop is loop and only.catalog.by_name.get(task.name) is task:
+            return only
     offering = [service for its_loop, service in _serving if its_loop is loop]
-    if len(offering) > 1 or (offering and offering[0].catalog.get(task.name) is not task):
-        offering = [each for each in offering if each.catalog.get(task.name) is task]
+    if len(offering) > 1 or (offering and offering[0].catalog.by_name.get(task.name) is not task):
+        offering = [each for each in offering if each.catalog.by_name.get(task.name) is task]
     if len(offering) == 1:
         return offering[0]
     if offering:
@@ -192,6 +247,8 @@ class TaskDecorator:
         quick: float = 0.0,
         run: Lane | None = None,
         tags: Iterable[str] = (),
+        max_attempts: int = 1,
+        retry: Retry | None = None,
     ) -> Decorator: ...
 
     # mypy does not see that the positional parameter's default covers the last overload.
@@ -205,12 +262,21 @@ class TaskDecorator:
         quick: float = 0.0,
         run: Lane | None = None,
         tags: Iterable[str] = (),
+        max_attempts: int = 1,
+        retry: Retry | None = None,
     ) -> Any:
         """Make a function a task; see `quart_app.domain.tasks.Task` for the options."""
 
         def decorate(function: Callable[..., Any]) -> StartableTask[..., Any]:
             new: StartableTask[..., Any] = StartableTask(
-                function, name=name, timeout=timeout, quick=quick, run=run, tags=tags
+                function,
+                name=name,
+                timeout=timeout,
+                quick=quick,
+                run=run,
+                tags=tags,
+                max_attempts=max_attempts,
+                retry=retry,
             )
             self._register(new)
             return new

@@ -10,26 +10,29 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 
+from quart_app.core.backlog import Backlog
 from quart_app.core.ledger import Ledger
 from quart_app.core.ports import Engine, Store
 from quart_app.core.registry import Registry
+from quart_app.domain.errors import StoreUnavailable
 from quart_app.domain.jobs import Failure, Job, Query, Retention
-from quart_app.domain.status import Move, Status
-from quart_app.domain.tasks import Catalog, Lane
+from quart_app.domain.outcomes import decide_lost
+from quart_app.domain.status import Move
+from quart_app.domain.tasks import LANES, Catalog
 
 logger = logging.getLogger("quart_app.upkeep")
 
 BATCH = 256
 """Rows of one piece of work: pruning so many costs about 0.3 ms of the loop."""
-SETTLED = 1.0
-"""Seconds after which a queued job that no engine holds is not just on its way."""
+AHEAD = 2.0
+"""Seconds: what is due until the next look has a timer."""
 
 
 class Upkeep:
-    """Due, rescue and prune.
+    """Due, expire, rescue and prune.
 
     Args:
-        ledger, store, engine, registry, catalog: the parts that it looks after.
+        ledger, store, engine, backlog, registry, catalog: the parts that it looks after.
         retention: how many finished jobs are kept.
     """
 
@@ -38,6 +41,7 @@ class Upkeep:
         ledger: Ledger,
         store: Store,
         engine: Engine,
+        backlog: Backlog,
         registry: Registry,
         catalog: Catalog,
         retention: Retention,
@@ -45,23 +49,33 @@ class Upkeep:
         self._ledger = ledger
         self._store = store
         self._engine = engine
+        self._backlog = backlog
         self._registry = registry
         self._catalog = catalog
         self._retention = retention
         self._ended = 0
         self._nudge = asyncio.Event()
+        self._due_nudge = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
         self._loops: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Begin the loops, on this event loop."""
+        self._ledger.on_scheduled = self._on_scheduled
+        works = {
+            "due": self._forever(1.0, self.due, self._due_nudge),
+            "expire": self._forever(1.0, self.expire),
+            "rescue": self._forever(5.0, self.rescue),
+            "prune": self._forever(1.0, self.prune, self._nudge),
+        }
         self._loops = [
-            asyncio.create_task(self._forever(1.0, self.due), name="upkeep-due"),
-            asyncio.create_task(self._forever(5.0, self.rescue), name="upkeep-rescue"),
-            asyncio.create_task(self._forever(1.0, self.prune, self._nudge), name="upkeep-prune"),
+            asyncio.create_task(work, name=f"upkeep-{name}") for name, work in works.items()
         ]
 
     async def stop(self) -> None:
         """End the loops and wait until they have."""
+        if self._timer is not None:
+            self._timer.cancel()
         for loop in self._loops:
             loop.cancel()
         await asyncio.gather(*self._loops, return_exceptions=True)
@@ -73,6 +87,19 @@ class Upkeep:
         if self._ended >= BATCH:
             self._ended = 0
             self._nudge.set()
+
+    def _on_scheduled(self, run_at: float) -> None:
+        """Look when the next job is due, and not only once a second."""
+        loop = asyncio.get_running_loop()
+        when = loop.time() + max(0.0, run_at - self._ledger.clock())
+        if self._timer is None or self._timer.cancelled() or when < self._timer.when():
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = loop.call_at(when, self._on_due)
+
+    def _on_due(self) -> None:
+        self._timer = None
+        self._due_nudge.set()
 
     async def _forever(
         self,
@@ -90,6 +117,8 @@ class Upkeep:
             nudge.clear()
             try:
                 await _all_of(work)
+            except StoreUnavailable:
+                pass  # It has said so itself, once.
             except Exception:
                 logger.exception("upkeep failed and will be tried again")
 
@@ -98,7 +127,25 @@ class Upkeep:
         jobs = await self._store.due(self._ledger.clock(), BATCH)
         for job in jobs:
             if await self._ledger.move(job.id, Move.DUE) is not None:
-                await self._engine.submit(job.id, self._lane(job))
+                await self._submit(job)
+        if len(jobs) < BATCH:
+            await self._look_ahead()
+        return len(jobs)
+
+    async def _look_ahead(self) -> None:
+        """Be there when the next job is due: of all moments only the earliest has a timer."""
+        now = self._ledger.clock()
+        for job in await self._store.due(now + AHEAD, 1):
+            # A timer may come a rounding error too early; the next one then does not.
+            self._on_scheduled(max(job.run_at or 0.0, now + 0.001))
+
+    async def expire(self) -> int:
+        """End the jobs that have not begun by the moment that their starter has set."""
+        jobs = await self._store.expired(self._ledger.clock(), BATCH)
+        error = Failure("Expired", "it had not begun by the moment at which it expires")
+        for job in jobs:
+            if await self._ledger.move(job.id, Move.EXPIRE, reason="expired", error=error):
+                await self._engine.forget(job.id)
         return len(jobs)
 
     async def prune(self) -> int:
@@ -114,35 +161,51 @@ class Upkeep:
         counts = await self._store.counts()
         rescued = 0
         if counts["running"] > len(self._registry):
-            async for job in self._pages("running"):
+            running = [job async for job in self._running()]
+            for job in reversed(running):  # The oldest first: it queued first, too.
                 if job.id not in self._registry:
                     rescued += await self._rescue(job)
-        if counts["queued"]:
-            recent = self._ledger.clock() - SETTLED
-            async for job in self._pages("queued"):
-                if job.updated_at < recent and not self._engine.holds(job.id):
-                    await self._engine.submit(job.id, self._lane(job))
+        known = len(self._backlog.held) + sum(self._engine.waiting(lane) for lane in LANES)
+        if counts["queued"] > known:
+            await self._backlog.catch_up()
         return rescued
 
+    async def recover(self) -> int:
+        """Take over what an earlier process has left, before anything is run.
+
+        What was running then is decided now; what waits is handed over afterwards, by the backlog,
+        in the order of the queue.
+
+        Returns:
+            how many jobs were running.
+        """
+        running = [job async for job in self._running()]
+        for job in reversed(running):  # The oldest first, as they will stand in the queue.
+            await self._ledger.settle(job, decide_lost(job))
+        await self._warn_of_unknown_tasks()
+        await self._look_ahead()
+        return len(running)
+
+    async def _warn_of_unknown_tasks(self) -> None:
+        """A job whose task is not offered waits for a start that offers it."""
+        page = await self._store.page(Query(statuses=frozenset({"queued"}), limit=100))
+        for name in sorted({job.task for job in page.jobs} - set(self._catalog)):
+            logger.warning(
+                "jobs of the task %r wait, but it is not offered: name its module in "
+                "QUART_APP_TASKS, or cancel them",
+                name,
+            )
+
     async def _rescue(self, job: Job) -> int:
-        """Begun once, a job runs again only where its task allows more than one attempt."""
-        again = job.attempt < job.max_attempts
-        error = Failure("Lost", "what worked for this job is gone; nobody knows how far it came")
-        moved = await self._ledger.move(
-            job.id,
-            Move.RESCUE if again else Move.FAIL,
-            attempt=job.attempt,
-            reason="lost",
-            error=None if again else error,
-        )
-        if moved is not None and again:
-            await self._engine.submit(job.id, self._lane(job))
+        moved = await self._ledger.settle(job, decide_lost(job))
+        if moved is not None and moved.status == "queued":
+            await self._submit(moved)
         return int(moved is not None)
 
-    async def _pages(self, status: Status) -> AsyncIterator[Job]:
+    async def _running(self) -> AsyncIterator[Job]:
         before: int | None = None
         while True:
-            query = Query(statuses=frozenset({status}), before=before, limit=100)
+            query = Query(statuses=frozenset({"running"}), before=before, limit=100)
             page = await self._store.page(query)
             for job in page.jobs:
                 yield job
@@ -150,9 +213,10 @@ class Upkeep:
                 return
             before = page.next
 
-    def _lane(self, job: Job) -> Lane:
+    async def _submit(self, job: Job) -> None:
         task = self._catalog.get(job.task)
-        return "loop" if task is None else task.run
+        if task is not None:  # Otherwise it waits for a start that offers it.
+            await self._backlog.submit(job.id, task.run)
 
 
 async def _all_of(work: Callable[[], Awaitable[int]]) -> None:

@@ -20,9 +20,11 @@ and what the caller can do next. No formatting of responses. The tree::
     │   ├── QueueFull             503  try again later
     │   ├── Draining              503  this process is shutting down
     │   └── StoreUnavailable      503  the store does not answer
+    │       └── StoreClosed       503  the store was closed, and will not answer any more
     ├── NotServing(RuntimeError)  a task was started where no service runs
     ├── InvalidTask(TypeError)    a decorated function cannot be a task
-    └── InvalidSetting(ValueError) a setting is wrong; the start is refused
+    ├── InvalidSetting(ValueError) a setting is wrong; the start is refused
+    └── StoreRefused(RuntimeError) the store's file cannot be used; the start is refused
 """
 
 from __future__ import annotations
@@ -151,11 +153,23 @@ class InvalidRequest(JobsError):
 
 
 class KeyReused(JobsError):
-    """The Idempotency-Key was used before with another payload."""
+    """The Idempotency-Key was used before with another payload.
+
+    Args:
+        key: the caller's.
+        job_id: the first job that it started.
+    """
 
     status = 422
     slug = "idempotency-key-reused"
     title = "The Idempotency-Key was used with another payload"
+
+    def __init__(self, key: str, job_id: str) -> None:
+        message = (
+            f"The key {key!r} started job {job_id} with another payload: "
+            "use a new key for a new request"
+        )
+        super().__init__(message)
 
 
 class QueueFull(JobsError):
@@ -175,11 +189,16 @@ class Draining(JobsError):
 
 
 class StoreUnavailable(JobsError):
-    """The store does not answer; nothing was accepted."""
+    """The store does not answer. Nothing was accepted, unless the detail says that this is unknown;
+    then the same start with the same key tells."""
 
     status = 503
     slug = "store-unavailable"
     title = "The store is unavailable"
+
+
+class StoreClosed(StoreUnavailable):
+    """The store has been closed: there is no use in trying again."""
 
 
 class NotServing(RuntimeError):
@@ -205,3 +224,7 @@ class InvalidSetting(ValueError):
         self.name = name
         self.value = value
         self.expected = expected
+
+
+class StoreRefused(RuntimeError):
+    """The store cannot be used: the start is refused. The message says why and what to do next."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
 
 import msgspec
 from msgspec.structs import replace
@@ -16,8 +17,10 @@ from msgspec.structs import replace
 from quart_app.domain.status import TERMINAL, Move, Reason, Status
 
 EMPTY_ARGS = b"{}"
-CLAIM, INTERRUPT = Move.CLAIM, Move.INTERRUPT
+CLAIM, INTERRUPT, DUE = Move.CLAIM, Move.INTERRUPT, Move.DUE
 """Bound once: before Python 3.12 looking up a member of an enum costs as much as a call."""
+HISTORY = 50
+"""Earlier attempts that a job's record has; shutdowns do not count, so there may be any number."""
 VARIANT = {digit: "89ab"[int(digit, 16) % 4] for digit in "0123456789abcdef"}
 """Two random bits as the digit that says which kind of UUID this is (RFC 9562, 4.1)."""
 RANDOM_BATCH = 64
@@ -36,6 +39,11 @@ class Failure(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     code: str
     message: str
     traceback: str | None = None
+
+    @property
+    def size(self) -> int:
+        """Characters of the message and the traceback."""
+        return len(self.message) + len(self.traceback or "")
 
 
 class Progress(msgspec.Struct, frozen=True, gc=False):
@@ -57,12 +65,26 @@ class Progress(msgspec.Struct, frozen=True, gc=False):
         return min(100.0, max(0.0, round(100.0 * self.current / self.total, 2)))
 
 
+class Attempt(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """An attempt that ended without ending its job: ``reason`` says why, ``error`` what was raised.
+
+    The one that a job is in, or that ended it, is told by the job's own fields.
+    """
+
+    attempt: int
+    started_at: float
+    ended_at: float
+    reason: Reason
+    error: Failure | None = None
+
+
 class Job(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One execution of a task. Frozen: every change makes a new version with a higher ``seq``.
 
     Moments are seconds since the epoch (UTC), durations are seconds. ``args`` and ``result`` are
     JSON as bytes: what was checked is what is kept, shown and run. ``order`` is the place in which
-    the job was opened and never changes; ``seq`` is that of its newest event.
+    the job was opened and never changes; ``seq`` is that of its newest event. ``history`` has its
+    earlier attempts, the newest `HISTORY` of them.
     """
 
     id: str
@@ -76,6 +98,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     created_at: float = 0.0
     updated_at: float = 0.0
     run_at: float | None = None
+    expires_at: float | None = None
     started_at: float | None = None
     finished_at: float | None = None
     progress: Progress | None = None
@@ -86,6 +109,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     key: str | None = None
     result: bytes | None = None
     error: Failure | None = None
+    history: tuple[Attempt, ...] = ()
     order: int = 0
     seq: int = 0
 
@@ -99,7 +123,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         """Bytes of the caller's data that retention counts: arguments, result and error."""
         size = len(self.args) + len(self.result or b"")
         if self.error is not None:
-            size += len(self.error.message) + len(self.error.traceback or "")
+            size += self.error.size
+        if self.history:
+            size += sum(each.error.size for each in self.history if each.error is not None)
         return size
 
 
@@ -119,6 +145,7 @@ class Change(msgspec.Struct, frozen=True, gc=False):
         at: the moment, seconds since the epoch.
         attempt: makes the change hold only for this attempt, so that a late writer is refused.
         reason, result, error, run_at: what becomes of the job's fields.
+        cause: why the attempt ended, where that is not the job's ``reason`` (retry).
     """
 
     move: Move
@@ -128,6 +155,19 @@ class Change(msgspec.Struct, frozen=True, gc=False):
     result: bytes | None = None
     error: Failure | None = None
     run_at: float | None = None
+    cause: Reason | None = None
+
+
+class RequestKey(msgspec.Struct, frozen=True, gc=False):
+    """What makes a start repeatable: a key of the caller's, and what was asked with it.
+
+    Args:
+        key: unique for the task; as in ``Idempotency-Key``.
+        fingerprint: of the whole request, so that another one with the same key is seen.
+    """
+
+    key: str
+    fingerprint: bytes
 
 
 class Note(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -164,12 +204,16 @@ class Page(msgspec.Struct, frozen=True):
     next: int | None
 
 
-class Retention(msgspec.Struct, frozen=True, gc=False):
-    """How many finished jobs are kept, for how many seconds, and with how many bytes of data."""
+class Keep(msgspec.Struct, frozen=True, gc=False):
+    """How many jobs of one final status are kept, for how many seconds, with how many bytes."""
 
     count: int
     age: float
     size: int
+
+
+Retention = Mapping[Status, Keep]
+"""What is kept of each final status."""
 
 
 def new_id() -> str:
@@ -208,6 +252,8 @@ def apply(job: Job, change: Change, seq: int) -> Job | None:
     if change.attempt is not None and change.attempt != job.attempt:
         return None
     if move is CLAIM:
+        if job.expires_at is not None and job.expires_at <= change.at and not job.history:
+            return None  # It is too late to begin: upkeep will say so.
         return replace(
             job,
             status="running",
@@ -236,17 +282,27 @@ def _ended(job: Job, change: Change, seq: int) -> Job:
 
 
 def _put_back(job: Job, change: Change, seq: int) -> Job:
+    if change.move is DUE:
+        return replace(job, status="queued", updated_at=change.at, seq=seq)
+    ended = Attempt(
+        attempt=job.attempt,
+        started_at=job.started_at or change.at,
+        ended_at=change.at,
+        reason=change.cause or change.reason or "error",
+        error=change.error,
+    )
     return replace(
         job,
         status=change.move.target,
         reason=change.reason,
         # A shutdown is nobody's failure: the attempt that it cut off is not counted.
-        attempt=job.attempt - 1 if change.move is Move.INTERRUPT else job.attempt,
+        attempt=job.attempt - 1 if change.move is INTERRUPT else job.attempt,
         run_at=change.run_at,
         started_at=None,
         updated_at=change.at,
         unresponsive=False,
         error=change.error,
+        history=(*job.history, ended)[-HISTORY:],
         seq=seq,
     )
 

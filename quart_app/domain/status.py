@@ -49,6 +49,7 @@ class Move(Enum):
     INTERRUPT = ("interrupt", frozenset({"running"}), "queued")
     RESCUE = ("rescue", frozenset({"running"}), "queued")
     WITHDRAW = ("withdraw", WAITING, "canceled")
+    EXPIRE = ("expire", WAITING, "failed")
     CANCEL = ("cancel", frozenset({"running"}), "canceled")
 
     def __init__(self, label: str, sources: frozenset[Status], target: Status) -> None:

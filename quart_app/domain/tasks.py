@@ -24,6 +24,8 @@ from quart_app.domain.arguments import (
     schema_of,
 )
 from quart_app.domain.errors import InvalidTask, NoSuchTask
+from quart_app.domain.outcomes import Policy
+from quart_app.domain.retries import Retry
 
 Lane = Literal["loop", "thread", "process"]
 LANES: tuple[Lane, ...] = get_args(Lane)
@@ -41,6 +43,9 @@ class Task:
         run: ``loop`` (awaited on the event loop), ``thread`` or ``process``. ``async def``
             functions run on the loop, ``def`` functions in a thread unless given.
         tags: words by which jobs can be listed.
+        max_attempts: how often the function may begin for one job, 1 to 1000. With more than one it
+            may run again after an error, a timeout, a crash or a shutdown; with one it never does.
+        retry: when it is tried again, and after which errors.
 
     Raises:
         InvalidTask: where the function or an option cannot work, with what would.
@@ -55,6 +60,8 @@ class Task:
         quick: float = 0.0,
         run: Lane | None = None,
         tags: Iterable[str] = (),
+        max_attempts: int = 1,
+        retry: Retry | None = None,
     ) -> None:
         if not inspect.isroutine(function):
             raise InvalidTask(f"@task decorates a function, not {function!r}")
@@ -65,12 +72,14 @@ class Task:
         self.tags = (tags,) if isinstance(tags, str) else tuple(tags)
         self.is_async = inspect.iscoroutinefunction(function)
         self.run: Lane = run or ("loop" if self.is_async else "thread")
-        self.max_attempts = 1
-        self._check_options()
+        self.max_attempts = max_attempts
+        self.policy = Policy(timeout, Retry() if retry is None else retry)
+        self._check_options(retry)
         functools.update_wrapper(self, function)
 
-    def _check_options(self) -> None:
+    def _check_options(self, retry: Retry | None) -> None:
         where = f"task {self.name!r} ({describe(self.function)})"
+        on = self.policy.retry.on
         if NAME.fullmatch(self.name) is None:
             raise InvalidTask(f"{where}: a name is letters, digits, _ . - and at most 100 long")
         if self.run not in LANES:
@@ -83,10 +92,19 @@ class Task:
                 f"{where}: a process imports the function by name: define it at a module's top"
             )
             raise InvalidTask(message)
+        if self.run == "process" and any("<locals>" in each.__qualname__ for each in on):
+            message = (
+                f"{where}: a process imports exceptions by name: define them at a module's top"
+            )
+            raise InvalidTask(message)
         if self.timeout is not None and not self.timeout > 0:
             raise InvalidTask(f"{where}: timeout={self.timeout!r}, but it is seconds above 0")
         if not 0 <= self.quick <= 20:
             raise InvalidTask(f"{where}: quick={self.quick!r}, but it is 0 to 20 seconds")
+        if not isinstance(self.max_attempts, int) or not 1 <= self.max_attempts <= 1000:
+            raise InvalidTask(f"{where}: max_attempts={self.max_attempts!r}, but it is 1 to 1000")
+        if retry is not None and self.max_attempts == 1:
+            raise InvalidTask(f"{where}: retry= needs max_attempts= of more than 1")
         if any(not isinstance(tag, str) or not 0 < len(tag) <= 100 for tag in self.tags):
             raise InvalidTask(f"{where}: tags are words of 1 to 100 characters")
 
@@ -111,6 +129,11 @@ class Task:
     def context_parameter(self) -> str | None:
         """The name of the parameter that receives the job's context, if it has one."""
         return self._signature[1]
+
+    @functools.cached_property
+    def plain(self) -> bool:
+        """Whether it needs nothing but its arguments: neither the context nor a timer."""
+        return self.context_parameter is None and self.timeout is None
 
     @property
     def description(self) -> str:
@@ -147,13 +170,14 @@ class Catalog(Mapping[str, Task]):
     """
 
     def __init__(self, tasks: Iterable[Task] = ()) -> None:
-        self._tasks: dict[str, Task] = {}
+        self.by_name: dict[str, Task] = {}
+        """For those who look so often that a call of ours would be felt; `add` alone writes it."""
         for task in tasks:
             self.add(task)
 
     def add(self, task: Task) -> None:
         """Offer a task. The same one twice is fine; another of the same name is refused."""
-        other = self._tasks.setdefault(task.name, task)
+        other = self.by_name.setdefault(task.name, task)
         if other is not task:
             message = (
                 f"two tasks are called {task.name!r}: {describe(other.function)} and "
@@ -167,7 +191,7 @@ class Catalog(Mapping[str, Task]):
         Raises:
             InvalidTask: naming the function and the parameter.
         """
-        for task in self._tasks.values():
+        for task in self.by_name.values():
             _ = task.arguments
 
     def add_module(self, module: ModuleType) -> None:
@@ -183,24 +207,24 @@ class Catalog(Mapping[str, Task]):
             NoSuchTask: naming those that there are.
         """
         try:
-            return self._tasks[name]
+            return self.by_name[name]
         except KeyError:
-            known = ", ".join(sorted(self._tasks)[:20]) or "none"
+            known = ", ".join(sorted(self.by_name)[:20]) or "none"
             message = f"There is no task {name[:100]!r}; the tasks are: {known}"
             raise NoSuchTask(message) from None
 
     def get(self, name: str, default: Any = None) -> Any:
         """As of any mapping; the inherited one catches an exception for each miss and is slow."""
-        return self._tasks.get(name, default)
+        return self.by_name.get(name, default)
 
     def __getitem__(self, name: str) -> Task:
-        return self._tasks[name]
+        return self.by_name[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._tasks)
+        return iter(self.by_name)
 
     def __len__(self) -> int:
-        return len(self._tasks)
+        return len(self.by_name)
 
 
 def load_function(module: str, qualname: str) -> Callable[..., Any]:

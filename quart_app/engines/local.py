@@ -13,6 +13,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 
 from quart_app.core.ports import Run
+from quart_app.domain.errors import StoreUnavailable
 from quart_app.domain.tasks import Lane
 
 logger = logging.getLogger("quart_app.jobs")
@@ -85,6 +86,8 @@ class LocalEngine:
     async def _deliver(self, run: Run, job_id: str, room: _Room) -> None:
         try:
             await run(job_id)
+        except StoreUnavailable as error:  # Perhaps of every job: so a line has to do.
+            logger.error("job %s could not be run to its end: %s", job_id, error)
         except Exception:
             # The store's error or ours, never the function's; upkeep finds the job.
             logger.exception("job %s could not be run to its end", job_id)
@@ -107,6 +110,9 @@ class LocalEngine:
         room = self._waiting.pop(job_id, None)
         if room is not None:
             del room.waiting[job_id]
+
+    def waiting(self, lane: Lane) -> int:
+        return len(self._rooms[lane].waiting)
 
     def holds(self, job_id: str) -> bool:
         return job_id in self._tasks or job_id in self._waiting

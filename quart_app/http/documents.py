@@ -13,11 +13,21 @@ import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
 
 from quart_app.core.service import Service
-from quart_app.domain.jobs import Failure, Job
+from quart_app.domain.jobs import Attempt, Failure, Job
 from quart_app.domain.status import Reason, Status
 
 Moment = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 Link = Annotated[str, Meta(extra_json_schema={"format": "uri"})]
+
+
+class AttemptDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """An earlier attempt of a job, and why it ended."""
+
+    attempt: int
+    started: Moment
+    ended: Moment
+    reason: Reason
+    error: Failure | UnsetType = UNSET
 
 
 class JobDocument(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,6 +43,7 @@ class JobDocument(msgspec.Struct, frozen=True, kw_only=True):
     max_attempts: int
     created: Moment
     run_at: Moment | None
+    expires: Moment | UnsetType = UNSET
     started: Moment | None
     finished: Moment | None
     updated: Moment
@@ -47,6 +58,7 @@ class JobDocument(msgspec.Struct, frozen=True, kw_only=True):
     url: Link
     result: Raw | UnsetType = UNSET
     error: Failure | UnsetType = UNSET
+    attempts: tuple[AttemptDocument, ...] | UnsetType = UNSET
 
 
 class TaskDocument(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,6 +110,7 @@ def document(job: Job, service: Service, base: str) -> JobDocument:
         max_attempts=job.max_attempts,
         created=moment(job.created_at) or "",
         run_at=moment(job.run_at),
+        expires=moment(job.expires_at) or UNSET,
         started=moment(job.started_at),
         finished=moment(job.finished_at),
         updated=moment(job.updated_at) or "",
@@ -112,6 +125,17 @@ def document(job: Job, service: Service, base: str) -> JobDocument:
         url=f"{base}/jobs/{job.id}",
         result=Raw(job.result or b"null") if job.status == "succeeded" else UNSET,
         error=job.error or UNSET if job.status == "failed" else UNSET,
+        attempts=tuple(map(_attempt, job.history)) or UNSET,
+    )
+
+
+def _attempt(attempt: Attempt) -> AttemptDocument:
+    return AttemptDocument(
+        attempt=attempt.attempt,
+        started=moment(attempt.started_at) or "",
+        ended=moment(attempt.ended_at) or "",
+        reason=attempt.reason,
+        error=attempt.error or UNSET,
     )
 
 

@@ -12,7 +12,7 @@ import msgspec
 from quart import Blueprint, Response, redirect, request, send_from_directory
 from werkzeug.wrappers import Response as WerkzeugResponse
 
-from quart_app.domain.errors import Draining
+from quart_app.domain.errors import Draining, StoreUnavailable
 from quart_app.domain.tasks import Task
 from quart_app.http.documents import TaskDocument, encode_value
 from quart_app.http.openapi import OpenAPI
@@ -75,6 +75,7 @@ class MetaRoutes:
                 "timeout": task.timeout,
                 "quick": task.quick,
                 "max_attempts": task.max_attempts,
+                "retry": task.policy.retry.describe() if task.max_attempts > 1 else None,
             },
             tags=task.tags,
             durations=msgspec.structs.asdict(self._site.service.durations.observed(task.name)),
@@ -91,6 +92,8 @@ class MetaRoutes:
         service = self._site.service
         if service.draining:
             raise Draining("This service is shutting down", retry_after=1.0)
+        if service.store.trouble is not None:
+            raise StoreUnavailable(service.store.trouble, retry_after=2.0)
         counts = await service.store.counts()
         return _json(200, {"status": "ready", "jobs": counts})
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import msgspec
 
 from quart_app.core.service import Canceled
+from quart_app.domain.options import FAR
 from quart_app.domain.status import STATUSES
 from quart_app.http.documents import JobDocument, Link, TaskDocument
 
@@ -97,6 +98,24 @@ KEY: Schema = {
     "schema": {"type": "string", "pattern": f'^[ \\t]*("[ -~]{{1,255}}"|{BARE})[ \\t]*$'},
 }
 
+DURATION: Schema = {"type": "number", "minimum": 0, "maximum": FAR}
+MOMENT: Schema = {
+    "type": "string",
+    "format": "date-time",
+    "pattern": "^(19[7-9][0-9]|[2-9][0-9]{3})-",
+}
+"""Of the years 1970 to 9999."""
+HOW = (
+    query("delay", DURATION, "Begin so many seconds later; not with run_at"),
+    query("run_at", MOMENT, "Begin at this moment; at once where it is past. Not with delay"),
+    query(
+        "expires",
+        {"anyOf": [DURATION, MOMENT]},
+        "Fail with the reason expired unless begun within so many seconds, or by this moment",
+    ),
+)
+"""How a job is started, besides its arguments."""
+
 BAD = {400: "The request cannot be understood"}
 OTHER = {403: "A page of another site sent this"}
 MISSING = {404: "There is no such job or task"}
@@ -107,6 +126,7 @@ BODY = {
     415: "The body is not application/json",
     422: "The arguments do not fit",
 }
+WRONG = {400: "The body, the Idempotency-Key, delay, run_at or expires cannot be understood"}
 STARTING = {**BAD, **OTHER, **MISSING, **BODY, **DOWN}
 JOB: Answer = (ref(JobDocument), "The job", {})
 ENDED: Answer = (ref(JobDocument), "It ended while the request waited, or before", STARTED)
@@ -162,11 +182,16 @@ OPERATIONS: dict[str, Operation] = {
     "start_default": Operation(
         group="start",
         answers=STARTS,
-        problems=STARTING,
-        parameters=(PREFER, KEY),
+        problems={**STARTING, **WRONG},
+        parameters=(PREFER, KEY, *HOW),
         body={"anyOf": [OBJECT, {"type": "array", "items": OBJECT}]},
     ),
-    "start": Operation(group="start", answers=STARTS, problems=STARTING, parameters=(PREFER, KEY)),
+    "start": Operation(
+        group="start",
+        answers=STARTS,
+        problems={**STARTING, **WRONG},
+        parameters=(PREFER, KEY, *HOW),
+    ),
     "cancel": Operation(
         group="cancel",
         answers={200: JOB, 202: CANCELING},

@@ -19,8 +19,10 @@ from werkzeug.exceptions import MethodNotAllowed
 from quart_app.core.service import Canceled, Service
 from quart_app.domain.errors import BadInput, InvalidRequest, NoSuchTask
 from quart_app.domain.jobs import Job
+from quart_app.domain.options import Options
 from quart_app.domain.tasks import Task
 from quart_app.http.documents import document, encode, encode_value
+from quart_app.http.options import read_options
 from quart_app.http.requests import (
     FILTERS,
     NO_PREFERENCE,
@@ -29,7 +31,6 @@ from quart_app.http.requests import (
     address_of,
     base_url,
     read_json,
-    read_key,
     read_match,
     read_preference,
     read_query,
@@ -110,26 +111,27 @@ class JobRoutes:
         limits = self._site.limits
         current, fields, base = self._read()
         refuse_other_site(fields, limits)
-        key = read_key(fields)
+        options = read_options(current, fields)
         body, value = await read_json(current, fields, limits)
         if isinstance(value, list):
-            return await self._start_many(task, body, key, base)
-        job, new = await self._service.start(task, task.arguments.check(body), key=key)
+            return await self._start_many(task, body, options, base)
+        job, new = await self._service.start(task, task.arguments.check(body), options)
         preference = read_preference(fields, limits.max_wait)
         seconds = preference.wait
         if seconds is None:
-            seconds = 0.0 if preference.respond_async else task.quick
+            later = preference.respond_async or job.status == "scheduled"
+            seconds = 0.0 if later else task.quick
         if seconds > 0 and not job.over:
             job = await self._service.wait(job.id, seconds)
         extra = [] if new else [REPLAYED]
         return self._job(job, base, 200 if job.over else 202, preference, extra)
 
-    async def _start_many(self, task: Task, body: bytes, key: str | None, base: str) -> Response:
+    async def _start_many(self, task: Task, body: bytes, options: Options, base: str) -> Response:
         batch = [bytes(raw) for raw in msgspec.json.decode(body, type=list[msgspec.Raw])]
         checked = self._service.check_many(task, batch)
-        opened = await self._service.start_many(task, checked, key=key)
-        documents = [document(job, self._service, base) for job, _ in opened]
-        extra = [REPLAYED] if opened and not opened[0][1] else []
+        opened, new = await self._service.start_many(task, checked, options)
+        documents = [document(job, self._service, base) for job in opened]
+        extra = [] if new else [REPLAYED]
         return answer(202, encode_value({"jobs": documents}), extra)
 
     async def cancel(self, job_id: str) -> Response:

@@ -10,11 +10,11 @@ import asyncio
 import heapq
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from msgspec.structs import force_setattr
 
-from quart_app.domain.errors import KeyReused, QueueFull, StoreUnavailable
+from quart_app.domain.errors import KeyReused, QueueFull, StoreClosed
 from quart_app.domain.jobs import (
     Change,
     Job,
@@ -22,12 +22,13 @@ from quart_app.domain.jobs import (
     Note,
     Page,
     Query,
+    RequestKey,
     Retention,
     annotate,
     apply,
     matches,
 )
-from quart_app.domain.status import STATUSES, Status
+from quart_app.domain.status import STATUSES, TERMINAL, WAITING, Status
 
 SCAN = 1_000
 """Rows that a filtered list looks at before it lets other tasks run: about 0.3 ms."""
@@ -47,15 +48,21 @@ class MemoryStore:
     """
 
     volatile = True
+    shared = False
+    trouble = None
 
     def __init__(self) -> None:
         self._jobs: dict[str, Job] = {}
-        self._keys: dict[tuple[str, str], str] = {}
-        self._orders: list[int] = []  # ascending; holds the orders of forgotten jobs for a while
-        self._by_order: dict[int, str] = {}
-        self._finished: deque[str] = deque()  # ids, the one that ended first first
-        self._finished_size = 0
+        self._keys: dict[tuple[str, str], tuple[bytes, list[str]]] = {}
+        self._steps: dict[str, dict[str, bytes]] = {}
+        # Ascending, with the id beside each; they hold forgotten jobs for a while.
+        self._orders: list[int] = []
+        self._ids: list[str] = []
+        # By final status: ids, the one that ended first first, and the bytes of their data.
+        self._finished: dict[Status, deque[str]] = {status: deque() for status in TERMINAL}
+        self._finished_size: dict[Status, int] = dict.fromkeys(TERMINAL, 0)
         self._scheduled: list[tuple[float, int, str]] = []
+        self._expiring: list[tuple[float, int, str]] = []
         self._counts: dict[Status, int] = dict.fromkeys(STATUSES, 0)
         self._order = 0
         self._seq = 0
@@ -67,43 +74,41 @@ class MemoryStore:
     async def close(self) -> None:
         self._open = False
 
+    def abandon(self) -> None:
+        self._open = False
+
     def _require_open(self) -> None:
         if not self._open:
-            raise StoreUnavailable("The store is closed; start the app before it takes jobs")
+            raise StoreClosed("The store is closed; start the app before it takes jobs")
 
-    async def add(self, jobs: Sequence[Job], max_waiting: int) -> list[tuple[Job, bool]]:
-        self._require_open()
+    async def add(
+        self, jobs: Sequence[Job], max_waiting: int, key: RequestKey | None = None
+    ) -> tuple[list[Job], bool]:
+        if not self._open:
+            self._require_open()
+        if key is not None and (known := self._known(jobs[0].task, key)) is not None:
+            return known, False
         waiting = self._counts["queued"] + self._counts["scheduled"]
-        if len(jobs) == 1 and jobs[0].key is None and waiting < max_waiting:
-            return [(self._insert(jobs[0]), True)]
-        known = [
-            None if job.key is None else self._known(job.task, job.key, job.args) for job in jobs
-        ]
-        new = known.count(None)
-        if 0 < new < len(jobs):
-            message = "The key started only some of these jobs: use a new key for a new request"
-            raise KeyReused(message)
-        if new and waiting + new > max_waiting:
+        if waiting + len(jobs) > max_waiting:
             message = f"{waiting} jobs wait and {max_waiting} may: try again later"
             raise QueueFull(message, retry_after=1.0)
-        return [
-            (self._insert(job), True) if other is None else (other, False)
-            for job, other in zip(jobs, known, strict=True)
-        ]
+        if len(jobs) == 1 and key is None:  # As most are.
+            return [self._insert(jobs[0])], True
+        kept = [self._insert(job) for job in jobs]
+        if key is not None:
+            ids = [job.id for job in kept]
+            self._keys[kept[0].task, key.key] = (key.fingerprint, ids)
+        return kept, True
 
-    def _known(self, task: str, key: str, args: bytes) -> Job | None:
-        """The job that holds this key."""
-        other_id = self._keys.get((task, key))
-        if other_id is None:
+    def _known(self, task: str, key: RequestKey) -> list[Job] | None:
+        """The jobs that this key has opened."""
+        known = self._keys.get((task, key.key))
+        if known is None:
             return None
-        other = self._jobs[other_id]
-        if other.args != args:
-            message = (
-                f"The key {key!r} started job {other.id} with other arguments: "
-                "use a new key for a new request"
-            )
-            raise KeyReused(message)
-        return other
+        fingerprint, ids = known
+        if fingerprint != key.fingerprint:
+            raise KeyReused(key.key, ids[0])
+        return [self._jobs[job_id] for job_id in ids]
 
     def _insert(self, job: Job) -> Job:
         self._order = order = self._order + 1
@@ -113,12 +118,12 @@ class MemoryStore:
         force_setattr(job, "seq", seq)
         self._jobs[job.id] = job
         self._orders.append(order)
-        self._by_order[order] = job.id
+        self._ids.append(job.id)
         self._counts[job.status] += 1
-        if job.key is not None:
-            self._keys[job.task, job.key] = job.id
         if job.status == "scheduled":
             heapq.heappush(self._scheduled, (job.run_at or 0.0, order, job.id))
+        if job.expires_at is not None:
+            heapq.heappush(self._expiring, (job.expires_at, order, job.id))
         return job
 
     async def get(self, job_id: str) -> Job | None:
@@ -127,15 +132,15 @@ class MemoryStore:
 
     async def page(self, query: Query) -> Page:
         self._require_open()
-        orders = self._orders
+        orders, ids = self._orders, self._ids
         place = len(orders) if query.before is None else bisect_left(orders, query.before)
         found: list[Job] = []
         scanned = 0
         while place > 0:
             place -= 1
             order = orders[place]
-            job_id = self._by_order.get(order)
-            if job_id is not None and matches(job := self._jobs[job_id], query):
+            job = self._jobs.get(ids[place])
+            if job is not None and matches(job, query):
                 if len(found) == query.limit:
                     return Page(found, found[-1].order)
                 found.append(job)
@@ -143,7 +148,7 @@ class MemoryStore:
             if scanned % SCAN == 0:
                 await asyncio.sleep(0)
                 self._require_open()
-                orders = self._orders
+                orders, ids = self._orders, self._ids
                 place = bisect_left(orders, order)
         return Page(found, None)
 
@@ -160,8 +165,8 @@ class MemoryStore:
         self._seq = job.seq
         self._jobs[job_id] = job
         if change.move.terminal:
-            self._finished.append(job_id)
-            self._finished_size += job.size
+            self._finished[job.status].append(job_id)
+            self._finished_size[job.status] += self._size(job) if self._steps else job.size
         elif job.status == "scheduled":
             heapq.heappush(self._scheduled, (job.run_at or 0.0, job.order, job_id))
         return job
@@ -194,31 +199,68 @@ class MemoryStore:
             heapq.heappush(self._scheduled, (job.run_at or 0.0, job.order, job.id))
         return list(found.values())
 
+    async def queued(self, tasks: Collection[str], limit: int) -> list[str]:
+        self._require_open()
+        found = [job for job in self._jobs.values() if job.status == "queued" and job.task in tasks]
+        found.sort(key=lambda job: job.seq)
+        return [job.id for job in found[:limit]]
+
+    async def expired(self, now: float, limit: int) -> list[Job]:
+        self._require_open()
+        found: list[Job] = []
+        while self._expiring and len(found) < limit and self._expiring[0][0] <= now:
+            job = self._jobs.get(heapq.heappop(self._expiring)[2])
+            if job is not None and job.status in WAITING and not job.history:
+                found.append(job)
+        for job in found:  # Still waiting until the caller moves them.
+            heapq.heappush(self._expiring, (job.expires_at or 0.0, job.order, job.id))
+        return found
+
+    async def steps(self, job_id: str) -> dict[str, bytes]:
+        self._require_open()
+        return dict(self._steps.get(job_id, ()))
+
+    async def keep_step(self, job_id: str, attempt: int, name: str, result: bytes) -> bool:
+        self._require_open()
+        job = self._jobs.get(job_id)
+        if job is None or job.status != "running" or job.attempt != attempt:
+            return False
+        self._steps.setdefault(job_id, {}).setdefault(name, result)
+        return True
+
+    def _size(self, job: Job) -> int:
+        """Bytes of a finished job's data, its steps' included."""
+        steps = self._steps.get(job.id)
+        return job.size if steps is None else job.size + sum(map(len, steps.values()))
+
     async def prune(self, retention: Retention, now: float, limit: int) -> int:
         self._require_open()
         pruned = 0
-        while self._finished and pruned < limit:
-            job = self._jobs[self._finished[0]]
-            ended = job.finished_at or 0.0
-            if (
-                len(self._finished) <= retention.count
-                and self._finished_size <= retention.size
-                and now - ended <= retention.age
-            ):
-                break
-            self._finished.popleft()
-            self._forget(job)
-            pruned += 1
+        for status, keep in retention.items():
+            finished = self._finished[status]
+            while finished and pruned < limit:
+                job = self._jobs[finished[0]]
+                if (
+                    len(finished) <= keep.count
+                    and self._finished_size[status] <= keep.size
+                    and now - (job.finished_at or 0.0) <= keep.age
+                ):
+                    break
+                finished.popleft()
+                self._forget(job)
+                pruned += 1
         return pruned
 
     def _forget(self, job: Job) -> None:
-        self._finished_size -= job.size
+        self._finished_size[job.status] -= self._size(job)
         self._counts[job.status] -= 1
-        del self._jobs[job.id], self._by_order[job.order]
+        del self._jobs[job.id]
+        self._steps.pop(job.id, None)
         if job.key is not None:
-            del self._keys[job.task, job.key]
-        if len(self._orders) > 2 * len(self._by_order) + SCAN:
-            self._orders = [order for order in self._orders if order in self._by_order]
+            self._keys.pop((job.task, job.key), None)
+        if len(self._ids) > 2 * len(self._jobs) + SCAN:
+            self._ids = list(self._jobs)  # A dictionary keeps the order of its keys.
+            self._orders = [job.order for job in self._jobs.values()]
 
     async def counts(self) -> dict[Status, int]:
         self._require_open()

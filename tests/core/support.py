@@ -9,6 +9,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
+from quart_app.checks.store import everything
+from quart_app.core.backlog import Backlog
 from quart_app.core.drain import Drain
 from quart_app.core.durations import Durations
 from quart_app.core.hub import Hub
@@ -28,7 +30,7 @@ from quart_app.domain.tasks import Catalog, Lane, Task
 from quart_app.engines.local import LocalEngine
 from quart_app.stores.memory import MemoryStore
 
-FOREVER = Retention(1_000_000, 1e9, 2**40)
+FOREVER = everything(1_000_000, 1e9, 2**40)
 
 
 class Core:
@@ -42,6 +44,7 @@ class Core:
         grace: seconds from the request to stop until a job is overdue, or is left behind.
         drain: seconds that jobs have at the shutdown.
         processes: a pool that others have made, or None for one of its own.
+        window: jobs of a lane that wait in the engine; None for all.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class Core:
         debug: bool = False,
         retention: Retention = FOREVER,
         processes: Processes | None = None,
+        window: int | None = None,
     ) -> None:
         self.catalog = Catalog(t if isinstance(t, Task) else Task(t) for t in tasks)
         self.store = MemoryStore() if store is None else store
@@ -69,6 +73,8 @@ class Core:
         context = contextvars.Context()
         rooms: dict[Lane, int] = {"loop": room, "thread": room, "process": min(room, 2)}
         self.engine = LocalEngine(rooms, context)
+        self.backlog = Backlog(self.store, self.engine, self.catalog, window)
+        self.hub.subscribe_ends(self.backlog.on_end)
         self.service = Service(
             catalog=self.catalog,
             store=self.store,
@@ -76,6 +82,7 @@ class Core:
             hub=self.hub,
             registry=self.registry,
             engine=self.engine,
+            backlog=self.backlog,
             durations=self.durations,
         )
         context.run(SERVICE.set, self.service)
@@ -83,9 +90,15 @@ class Core:
         self._own = processes is None
         self.processes = Processes(min(room, 2), self.threads) if processes is None else processes
         invoker = Invoker(self.threads, self.processes, max_result=max_result, debug=debug)
-        self.runner = Runner(self.catalog, self.ledger, self.registry, invoker)
+        self.runner = Runner(self.catalog, self.ledger, self.store, self.registry, invoker)
         self.upkeep = Upkeep(
-            self.ledger, self.store, self.engine, self.registry, self.catalog, retention
+            self.ledger,
+            self.store,
+            self.engine,
+            self.backlog,
+            self.registry,
+            self.catalog,
+            retention,
         )
         self.drain = Drain(self.service, drain=drain, grace=grace)
 
@@ -115,6 +128,16 @@ class Core:
                 await self.threads.call(self.processes.join)
             self.threads.close()
             await self.store.close()
+
+    async def crash(self) -> None:
+        """End as by a kill: what runs is cut off, and nothing of it reaches the store any more."""
+        await self.upkeep.stop()
+        await self.backlog.stop()
+        await self.store.close()
+        await self.engine.close()
+        for handle in self.registry:
+            handle.task.cancel()
+        await self.engine.idle()
 
     def is_clean(self) -> bool:
         """Whether no handle and no asyncio task of ours is left."""
@@ -154,3 +177,29 @@ class Core:
             endings = Counter(event.job.status in TERMINAL for event in events)
             assert endings[True] == 1, [event.kind for event in events]
             assert events[-1].job.over
+
+
+class Tended(Core):
+    """A core as it runs in the app: with backlog and upkeep, and what its store holds taken over."""
+
+    async def __aenter__(self) -> Core:
+        await self.store.open()
+        if not self.store.volatile:
+            await self.upkeep.recover()
+            await self.backlog.catch_up()
+        await self.engine.work(self.runner.run)
+        self.backlog.start()
+        self.upkeep.start()
+        serve(self.service)
+        return self
+
+    async def __aexit__(self, *args: Any) -> None:
+        await self.upkeep.stop()
+        await self.backlog.stop()
+        await super().__aexit__(*args)
+
+
+class Durable(MemoryStore):
+    """A store that outlives its service, and works in virtual time: close it and open it again."""
+
+    volatile = False

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from quart_app.core import child
-from quart_app.core.child import Call
+from quart_app.core.child import Answer, Call
 from quart_app.core.context import Context
 from quart_app.core.slots import ASKED, KILLED, NOTHING, Slots
 from quart_app.domain.jobs import Progress
@@ -96,13 +96,8 @@ def raises_deeply(depth: int) -> None:
 
 def test_a_function_is_found_by_name_and_given_its_arguments(slots: Slots) -> None:
     """Its result goes back as JSON."""
-    assert child.run(call(process_tasks.double, b'{"number":21}')) == (
-        "returned",
-        b"42",
-        "",
-        "",
-        "",
-    )
+    answer = child.run(call(process_tasks.double, b'{"number":21}'))
+    assert answer == Answer("returned", b"42", "", "", "", (), None)
 
 
 def test_a_function_sees_its_job(slots: Slots) -> None:

@@ -7,7 +7,7 @@ import pytest
 from quart_app.core.hub import Hub
 from quart_app.core.ledger import Ledger
 from quart_app.domain.errors import QueueFull, StoreUnavailable
-from quart_app.domain.jobs import Failure, Job, JobEvent, Progress
+from quart_app.domain.jobs import Failure, Job, JobEvent, Progress, RequestKey
 from quart_app.domain.outcomes import Outcome
 from quart_app.domain.status import Move
 from quart_app.stores.memory import MemoryStore
@@ -68,8 +68,9 @@ async def test_what_is_refused_is_not_told() -> None:
 async def test_a_known_key_opens_nothing_and_tells_nothing() -> None:
     """The known job stands in the new one's place."""
     async with Book() as book:
-        [(first, new)] = await book.ledger.open([Job(id="a", task="t", key="k")])
-        [(again, known)] = await book.ledger.open([Job(id="b", task="t", key="k")])
+        key = RequestKey("k", b"what was asked")
+        first, new = await book.ledger.open([Job(id="a", task="t", key="k")], key)
+        again, known = await book.ledger.open([Job(id="b", task="t", key="k")], key)
         assert (again, new, known) == (first, True, False)
         assert len(book.told) == 1
 

@@ -85,7 +85,7 @@ async def test_a_view_that_goes_on_lets_its_jobs_run_soon() -> None:
 async def test_after_the_answer_nothing_is_held() -> None:
     """What code of the view that runs on starts, begins at once."""
     async with Core(QUICK) as core:
-        outbox = Outbox(core.engine)
+        outbox = Outbox(core.backlog)
         token = OUTBOX.set(outbox)
         try:
             held = await QUICK.start()

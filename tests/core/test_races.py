@@ -17,7 +17,7 @@ from quart_app.core.context import Context
 from quart_app.core.ports import Store
 from quart_app.core.start import StartableTask
 from quart_app.domain.errors import Draining
-from quart_app.domain.jobs import Change, Job, JobEvent, Note
+from quart_app.domain.jobs import Change, Job, JobEvent, Note, RequestKey
 from quart_app.domain.tasks import Task
 from quart_app.stores.memory import MemoryStore
 from tests.core.support import Core
@@ -338,9 +338,11 @@ async def test_a_job_that_is_started_beside_a_shutdown_ends_or_is_refused(
 class Slow(MemoryStore):
     """Every operation waits a few turns of the loop, before and after it is done."""
 
-    async def add(self, jobs: Sequence[Job], max_waiting: int) -> list[tuple[Job, bool]]:
+    async def add(
+        self, jobs: Sequence[Job], max_waiting: int, key: RequestKey | None = None
+    ) -> tuple[list[Job], bool]:
         await turns(2)
-        return await super().add(jobs, max_waiting)
+        return await super().add(jobs, max_waiting, key)
 
     async def get(self, job_id: str) -> Job | None:
         await turns(2)

@@ -9,6 +9,7 @@ import tracemalloc
 
 import pytest
 
+from quart_app.checks.store import everything
 from quart_app.core.context import Context
 from quart_app.core.service import Canceled
 from quart_app.domain.errors import (
@@ -22,7 +23,8 @@ from quart_app.domain.errors import (
     NotFinished,
     QueueFull,
 )
-from quart_app.domain.jobs import Change, Job, Query, Retention
+from quart_app.domain.jobs import Change, Job, Query
+from quart_app.domain.options import Options
 from quart_app.domain.status import Move
 from quart_app.domain.tasks import Task
 from quart_app.stores.memory import MemoryStore
@@ -59,15 +61,15 @@ async def test_a_key_starts_one_job() -> None:
     """However often it comes, also at once and when the job is over."""
     async with Core(SLEEPS) as core:
         start = core.service.start
-        args = SLEEPS.arguments.write({})
-        started = await asyncio.gather(*(start(SLEEPS, args, key="k") for _ in range(50)))
+        args, keyed = SLEEPS.arguments.write({}), Options(key="k")
+        started = await asyncio.gather(*(start(SLEEPS, args, keyed) for _ in range(50)))
         assert len({job.id for job, _ in started}) == 1
         assert sum(new for _, new in started) == 1
         await core.engine.idle()
-        again, new = await start(SLEEPS, args, key="k")
+        again, new = await start(SLEEPS, args, keyed)
         assert (again.status, new) == ("succeeded", False)
         with pytest.raises(KeyReused):
-            await start(SLEEPS, SLEEPS.arguments.write({"seconds": 2}), key="k")
+            await start(SLEEPS, SLEEPS.arguments.write({"seconds": 2}), keyed)
         assert core.story(again.id) == ["open", "claim", "succeed"]
 
 
@@ -75,15 +77,16 @@ async def test_a_batch_is_started_whole_or_not_at_all() -> None:
     """In its order; a key makes it repeatable."""
     async with Core(SLEEPS, max_waiting=5) as core:
         batch = [SLEEPS.arguments.write({"seconds": n}) for n in range(3)]
-        opened = await core.service.start_many(SLEEPS, batch, key="k")
-        assert [json.loads(job.args)["seconds"] for job, _ in opened] == [0, 1, 2]
+        opened, new = await core.service.start_many(SLEEPS, batch, Options(key="k"))
+        assert new
+        assert [json.loads(job.args)["seconds"] for job in opened] == [0, 1, 2]
         await core.engine.idle()
-        again = await core.service.start_many(SLEEPS, batch, key="k")
-        assert [(job.id, new) for job, new in again] == [(job.id, False) for job, _ in opened]
+        again, new = await core.service.start_many(SLEEPS, batch, Options(key="k"))
+        assert ([job.id for job in again], new) == ([job.id for job in opened], False)
         with pytest.raises(QueueFull):
             await core.service.start_many(SLEEPS, batch * 2)
         assert (await core.store.counts())["succeeded"] == 3
-        assert await core.service.start_many(SLEEPS, []) == []
+        assert await core.service.start_many(SLEEPS, []) == ([], True)
 
 
 async def test_the_misfits_of_a_batch_are_named_by_index() -> None:
@@ -138,7 +141,7 @@ async def test_ended_jobs_beyond_the_retention_keep_nothing() -> None:
 
     async def nothing() -> None: ...
 
-    async with Core(nothing, retention=Retention(100, 1e9, 2**40)) as core:
+    async with Core(nothing, retention=everything(100, 1e9, 2**40)) as core:
         for round_ in range(10):
             for _ in range(300):
                 await core.start(nothing)

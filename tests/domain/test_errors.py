@@ -45,7 +45,8 @@ def test_an_error_for_the_edge_has_a_status_a_title_and_a_type() -> None:
             assert 400 <= kind.status < 600
             assert kind.title
             assert kind.__doc__
-            slugs.append(kind.slug)
+            if "slug" in vars(kind):  # A kind of another kind is the same for clients.
+                slugs.append(kind.slug)
     named = [slug for slug in slugs if slug is not None]
     assert len(named) == len(set(named)) > 8
     assert errors.NoSuchJob("no").type == "about:blank"

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from msgspec.structs import asdict, replace
 
 from quart_app.domain.jobs import (
+    HISTORY,
+    Attempt,
     Change,
     Failure,
     Job,
@@ -34,6 +36,8 @@ JOBS = st.builds(
     cancel_requested_at=st.none() | st.just(1.0),
     progress=st.none() | st.just(Progress(1, 2)),
     started_at=st.just(5.0),
+    expires_at=st.none() | st.just(15.0) | st.just(25.0),
+    history=st.sampled_from([(), (Attempt(1, 1.0, 2.0, "error"),)]),
     seq=st.just(10),
 )
 CHANGES = st.builds(
@@ -45,18 +49,22 @@ CHANGES = st.builds(
     result=st.none() | st.just(b"1"),
     error=st.none() | st.just(Failure("E", "no")),
     run_at=st.none() | st.just(30.0),
+    cause=st.sampled_from([None, "timeout"]),
 )
 KEPT = {"id", "task", "args", "tags", "max_attempts", "created_at", "retry_of", "parent", "key"}
-KEPT |= {"order", "cancel_requested_at"}
+KEPT |= {"order", "cancel_requested_at", "expires_at"}
 
 
 @pytest.mark.slow
 @settings(deadline=None)
 @given(JOBS, CHANGES)
 def test_a_change_is_fenced_by_status_and_attempt(job: Job, change: Change) -> None:
-    """It holds from the move's sources and for its own attempt, and for no other."""
+    """It holds from the move's sources and for its own attempt, and for no other; and nothing
+    begins for the first time when it has expired."""
     after = apply(job, change, 11)
     holds = job.status in change.move.sources and change.attempt in (None, job.attempt)
+    if change.move is Move.CLAIM and job.expires_at == 15.0 and not job.history:
+        holds = False
     assert (after is not None) == holds
     if after is None:
         return
@@ -75,8 +83,13 @@ def test_each_move_writes_its_own_fields(job: Job, change: Change) -> None:
         return
     steps = {Move.CLAIM: 1, Move.INTERRUPT: -1}
     assert after.attempt == job.attempt + steps.get(change.move, 0)
+    if change.move not in (Move.RETRY, Move.INTERRUPT, Move.RESCUE):
+        assert after.history == job.history
     if change.move is Move.CLAIM:
         assert (after.started_at, after.reason, after.progress) == (20.0, None, None)
+        return
+    if change.move is Move.DUE:
+        assert after == replace(job, status="queued", updated_at=20.0, seq=11)
         return
     assert (after.reason, after.error, after.unresponsive) == (change.reason, change.error, False)
     if change.move.terminal:
@@ -84,6 +97,94 @@ def test_each_move_writes_its_own_fields(job: Job, change: Change) -> None:
         assert (after.started_at, after.progress) == (job.started_at, job.progress)
     else:
         assert (after.started_at, after.finished_at, after.run_at) == (None, None, change.run_at)
+        reason = change.cause or change.reason or "error"
+        ended = Attempt(job.attempt, 5.0, 20.0, reason, change.error)
+        assert after.history == (*job.history, ended)
+
+
+def moved(job: Job, *moves: Change) -> Job:
+    """A job after moves that all hold."""
+    for seq, change in enumerate(moves, job.seq + 1):
+        after = apply(job, change, seq)
+        assert after is not None, change
+        job = after
+    return job
+
+
+def test_the_history_tells_of_each_attempt_that_did_not_end_the_job() -> None:
+    """When it began and ended, why, and with which error; the job's own fields tell of the last."""
+    no = Failure("OSError", "no")
+    job = moved(
+        Job(id="a", task="t", max_attempts=3),
+        Change(Move.CLAIM, 1.0),
+        Change(Move.RETRY, 2.0, 1, "retry", error=no, run_at=5.0, cause="error"),
+        Change(Move.DUE, 5.0),
+        Change(Move.CLAIM, 6.0),
+        Change(Move.RESCUE, 9.0, 2, "lost", error=Failure("Lost", "gone")),
+        Change(Move.CLAIM, 10.0),
+        Change(Move.SUCCEED, 11.0, 3, result=b"1"),
+    )
+    assert job.history == (
+        Attempt(1, 1.0, 2.0, "error", no),
+        Attempt(2, 6.0, 9.0, "lost", Failure("Lost", "gone")),
+    )
+    assert (job.status, job.attempt, job.started_at, job.error) == ("succeeded", 3, 10.0, None)
+
+
+def test_between_two_attempts_a_job_says_why_it_waits_and_until_when() -> None:
+    """Scheduled with the reason retry, the last error and the moment of the next attempt."""
+    retry = Change(
+        Move.RETRY, 2.0, 1, "retry", error=Failure("E", "no"), run_at=7.0, cause="timeout"
+    )
+    job = moved(Job(id="a", task="t", max_attempts=2), Change(Move.CLAIM, 1.0), retry)
+    assert (job.status, job.reason, job.run_at) == ("scheduled", "retry", 7.0)
+    assert (job.error, job.started_at) == (Failure("E", "no"), None)
+    queued = moved(job, Change(Move.DUE, 7.0))
+    assert (queued.status, queued.reason, queued.error) == ("queued", "retry", job.error)
+
+
+def test_an_attempt_that_a_shutdown_cut_off_is_not_counted() -> None:
+    """However many shutdowns there are, the job keeps its attempts; the history tells of each."""
+    job = Job(id="a", task="t", max_attempts=2)
+    for number in range(5):
+        job = moved(
+            job, Change(Move.CLAIM, number), Change(Move.INTERRUPT, number + 0.5, 1, "shutdown")
+        )
+        assert (job.status, job.reason, job.attempt) == ("queued", "shutdown", 0)
+    assert [each.attempt for each in job.history] == [1] * 5
+    assert {each.reason for each in job.history} == {"shutdown"}
+    assert moved(job, Change(Move.CLAIM, 9.0)).attempt == 1
+
+
+def test_the_history_keeps_the_newest_attempts() -> None:
+    """A thousand attempts make no endless record."""
+    job = Job(id="a", task="t", max_attempts=1000)
+    for number in range(1, HISTORY + 11):
+        retry = Change(Move.RETRY, number, None, "retry", cause="error")
+        job = moved(job, Change(Move.CLAIM, number), retry, Change(Move.DUE, number))
+    assert [each.attempt for each in job.history] == list(range(11, HISTORY + 11))
+
+
+def test_what_has_not_begun_when_it_expires_does_not_begin() -> None:
+    """Refused from that moment on; it waits until upkeep ends it."""
+    job = Job(id="a", task="t", expires_at=10.0)
+    assert moved(job, Change(Move.CLAIM, 9.99)).status == "running"
+    for late in (10.0, 11.0):
+        assert apply(job, Change(Move.CLAIM, late), 2) is None
+    failure = Failure("Expired", "too late")
+    expired = moved(job, Change(Move.EXPIRE, 10.0, reason="expired", error=failure))
+    assert (expired.status, expired.reason, expired.finished_at) == ("failed", "expired", 10.0)
+    assert (expired.attempt, expired.started_at, expired.error) == (0, None, failure)
+
+
+@pytest.mark.parametrize("put_back", [Move.RETRY, Move.INTERRUPT, Move.RESCUE])
+def test_what_has_begun_in_time_does_not_expire(put_back: Move) -> None:
+    """Its further attempts may begin later."""
+    job = Job(id="a", task="t", expires_at=10.0, max_attempts=3)
+    job = moved(job, Change(Move.CLAIM, 9.0), Change(put_back, 12.0, reason="lost"))
+    if job.status == "scheduled":
+        job = moved(job, Change(Move.DUE, 13.0))
+    assert moved(job, Change(Move.CLAIM, 20.0)).status == "running"
 
 
 @pytest.mark.parametrize("status", STATUSES)
@@ -122,12 +223,14 @@ def test_percent_stays_between_0_and_100(
 
 
 def test_size_is_what_retention_counts() -> None:
-    """Bytes of arguments, result and error; nothing where there is nothing."""
+    """Bytes of arguments, result and errors; nothing where there is nothing."""
     job = Job(id="a", task="t", args=b"123")
     assert job.size == 3
     assert replace(job, result=b"12").size == 5
     assert replace(job, error=Failure("E", "1234")).size == 7
     assert replace(job, error=Failure("E", "1234", "12345")).size == 12
+    attempts = (Attempt(1, 1.0, 2.0, "error", Failure("E", "12")), Attempt(2, 1.0, 2.0, "lost"))
+    assert replace(job, history=attempts).size == 5
 
 
 def queries() -> Iterator[tuple[Query, bool]]:

@@ -13,6 +13,7 @@ TABLE: list[tuple[str, set[Status], Status]] = [
     ("interrupt", {"running"}, "queued"),
     ("rescue", {"running"}, "queued"),
     ("withdraw", {"scheduled", "queued"}, "canceled"),
+    ("expire", {"scheduled", "queued"}, "failed"),
     ("cancel", {"running"}, "canceled"),
 ]
 
@@ -29,6 +30,8 @@ stateDiagram-v2
     running --> queued: rescue
     scheduled --> canceled: withdraw
     queued --> canceled: withdraw
+    scheduled --> failed: expire
+    queued --> failed: expire
     running --> canceled: cancel
     succeeded --> [*]
     failed --> [*]
@@ -52,6 +55,7 @@ def test_terminal_is_final() -> None:
         Move.SUCCEED,
         Move.FAIL,
         Move.WITHDRAW,
+        Move.EXPIRE,
         Move.CANCEL,
     ]
     assert TERMINAL | WAITING | {"running"} == set(STATUSES)

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from quart_app.domain.errors import InvalidTask, NoSuchTask
+from quart_app.domain.retries import Retry
 from quart_app.domain.tasks import Catalog, Task, load_function
 
 
@@ -32,7 +33,7 @@ def sync_report() -> int:
     return 1
 
 
-decorated = Task(sync_report, name="decorated")
+decorated = Task(sync_report, name="decorated", max_attempts=3, retry=Retry(initial=9.0))
 
 
 class Holder:
@@ -180,9 +181,11 @@ def test_a_signature_is_checked_before_the_service_begins() -> None:
 
 
 def test_a_function_is_found_by_its_name() -> None:
-    """By a process that knows nothing else: the plain one, and the one behind a task."""
+    """By a process that knows nothing else: the plain one, or the one behind a task with its
+    backoff."""
     assert load_function(__name__, "sync_report") is sync_report
     assert load_function(__name__, "decorated") is sync_report
-    assert load_function(__name__, "Holder.inner")() == "inner"
+    function = load_function(__name__, "Holder.inner")
+    assert function() == "inner"
     with pytest.raises(AttributeError):
         load_function(__name__, "nowhere")

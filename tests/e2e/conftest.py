@@ -1,4 +1,7 @@
-"""A real server in a process of its own, started as its users start it."""
+"""A real server in a process of its own, started as its users start it.
+
+For a durable store also the file that outlives it, and the traces that its jobs leave.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx2
 import pytest
@@ -29,12 +33,21 @@ COMMANDS = {
 }  # fmt: skip
 
 
+def poll(true: Callable[[], bool], what: str, seconds: float = 30.0) -> None:
+    """Wait until something is so, or fail saying what it was."""
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, f"not within {seconds:g} s: {what}"
+        time.sleep(0.02)
+
+
 class Server:
     """A server that listens, and a client of it."""
 
     def __init__(self, command: list[str], **settings: Any) -> None:
+        self.stopped = False
         environ = {k: v for k, v in os.environ.items() if not k.startswith("QUART_APP_")}
-        environ["QUART_APP_TASKS"] = "tests.e2e.jobs"
+        environ |= {"QUART_APP_TASKS": "tests.e2e.jobs", "QUART_APP_STORE": "memory"}
         environ |= {f"QUART_APP_{name.upper()}": str(value) for name, value in settings.items()}
         self.process = subprocess.Popen(
             command,
@@ -99,8 +112,10 @@ class Server:
         os.killpg(self.process.pid, number)
 
     def wait(self, timeout: float) -> int:
-        """Wait for the end of the process; its exit status."""
-        return self.process.wait(timeout)
+        """Wait for the end of the process and of its log; its exit status."""
+        status = self.process.wait(timeout)
+        self._reader.join(0.5)  # Not for ever: a child of its own may still have the pipe.
+        return status
 
     def children(self) -> list[int]:
         """The process ids of all descendants, by their process group or parent."""
@@ -121,8 +136,24 @@ class Server:
         pages = Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]
         return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
+    def counts(self) -> dict[str, int]:
+        """How many jobs are in each status."""
+        counts: dict[str, int] = self.get("/readyz").json()["jobs"]
+        return counts
+
+    def all_jobs(self) -> Iterator[dict[str, Any]]:
+        """The document of every job, the newest first."""
+        url: str | None = f"{self.url}/jobs?limit=100"
+        while url is not None:
+            page = self.client.get(url).json()
+            yield from page["jobs"]
+            url = page["next"]
+
     def stop(self) -> None:
-        """End it, however it is."""
+        """End it with SIGKILL, however it is; harmless twice."""
+        if self.stopped:
+            return
+        self.stopped = True
         self.client.close()
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)  # Whoever still holds its pipe.
@@ -152,6 +183,86 @@ class Servers:
         """Stop all."""
         for server in self._servers:
             server.stop()
+
+
+class Trace(NamedTuple):
+    """One line that a task of `tests.e2e.durable_jobs` has left."""
+
+    what: str
+    job: str
+    attempt: int
+    number: int
+
+
+class Traces:
+    """The file to which tasks append a line at each beginning and each end.
+
+    Args:
+        path: the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def read(self) -> list[Trace]:
+        """All lines, in the order in which they were written."""
+        try:
+            lines = self.path.read_text().splitlines()
+        except FileNotFoundError:
+            return []
+        words = [line.split() for line in lines]
+        return [Trace(what, job, int(attempt), int(n)) for what, job, attempt, n in words]
+
+    def count(self, what: str, job: str, number: int | None = None) -> int:
+        """How often a job has left such a line."""
+        return sum(
+            each.what == what and each.job == job and number in (None, each.number)
+            for each in self.read()
+        )
+
+    def wait(self, what: str, job: str, number: int | None = None, times: int = 1) -> None:
+        """Wait until a job has left such a line so often."""
+        poll(lambda: self.count(what, job, number) >= times, f"{what} of {job}, {times} times")
+
+    def by_job(self, what: str) -> Counter[str]:
+        """How often each job has left such a line."""
+        return Counter(each.job for each in self.read() if each.what == what)
+
+
+class Durable:
+    """Servers that follow each other on one SQLite file, with the tasks that leave traces.
+
+    Args:
+        servers: starts them.
+        folder: where the file and the traces are.
+    """
+
+    def __init__(self, servers: Servers, folder: Path) -> None:
+        self._servers = servers
+        self.file = folder / "jobs.db"
+        self.traces = Traces(folder / "traces")
+
+    def settings(self, **settings: Any) -> dict[str, Any]:
+        """What such a server is started with."""
+        store = {"tasks": "tests.e2e.durable_jobs", "store": f"sqlite:///{self.file}"}
+        return {**store, **settings}
+
+    def launch(self, kind: str = "serve", **settings: Any) -> Server:
+        """A process that may or may not come to listen."""
+        return self._servers.launch(COMMANDS[kind], **self.settings(**settings))
+
+    def __call__(self, kind: str = "serve", **settings: Any) -> Server:
+        """A server that listens."""
+        return self.launch(kind, **settings).wait_listening()
+
+
+@pytest.fixture
+def durable(servers: Servers, tmp_path: Path) -> Durable:
+    """Starts servers on one SQLite file: ``durable("serve" | "hypercorn", drain=1, ...)``."""
+    return Durable(servers, tmp_path)
 
 
 @pytest.fixture

@@ -29,8 +29,10 @@ FIELDS = {
     "run_at", "started", "finished", "updated", "progress", "message", "eta", "position",
     "cancel_requested", "retry_of", "parent", "url",
 }  # fmt: skip
-"""The members of every job document; ``result`` and ``error`` depend on its status."""
+"""The members of every job document; ``result`` and ``error`` depend on its status, ``expires``
+and ``attempts`` on its story."""
 TIMES = ("created", "run_at", "started", "finished", "updated", "eta", "cancel_requested")
+MAYBE = ("unresponsive", "expires", "attempts")
 REASONS = {
     "requested", "timeout", "error", "retry", "shutdown", "lost", "poison", "expired", "rejected",
 }  # fmt: skip
@@ -208,10 +210,9 @@ def checked(document: dict[str, Any]) -> dict[str, Any]:
     expected = set(FIELDS)
     expected |= {"result"} if status == "succeeded" else set()
     expected |= {"error"} if status == "failed" else set()
-    if "unresponsive" in document:
-        assert document["unresponsive"] is True
-        expected.add("unresponsive")
-    assert set(document) == expected
+    assert set(document) == expected | (set(document) & set(MAYBE))
+    assert document.get("unresponsive", True) is True
+    assert MOMENT.fullmatch(document.get("expires", document["created"]))
     assert status in STATUSES
     assert document["reason"] is None or document["reason"] in REASONS
     for name in ("id", "task", "url"):
@@ -226,17 +227,37 @@ def checked(document: dict[str, Any]) -> dict[str, Any]:
     assert document["progress"] is None or 0 <= document["progress"] <= 100
     _check_times(document)
     if status == "failed":
-        error = document["error"]
-        assert set(error) == {"code", "message"}
-        assert all(isinstance(value, str) for value in error.values())
+        _check_error(document["error"])
+    if "attempts" in document:
+        _check_attempts(document)
     return document
+
+
+def _check_error(error: dict[str, Any]) -> None:
+    assert set(error) == {"code", "message"}
+    assert all(isinstance(value, str) for value in error.values())
+
+
+def _check_attempts(document: dict[str, Any]) -> None:
+    assert document["attempts"]
+    last = document["created"]
+    for attempt in document["attempts"]:
+        assert set(attempt) - {"error"} == {"attempt", "started", "ended", "reason"}
+        assert attempt["reason"] in REASONS
+        assert all(MOMENT.fullmatch(attempt[name]) for name in ("started", "ended"))
+        assert last <= attempt["started"] <= attempt["ended"] <= document["updated"]
+        last = attempt["ended"]
+        if "error" in attempt:
+            _check_error(attempt["error"])
 
 
 def _check_times(document: dict[str, Any]) -> None:
     status = document["status"]
     assert document["created"] <= document["updated"]
     assert (document["finished"] is not None) == (status in TERMINAL)
-    if status in ("running", "succeeded", "failed"):
+    if status == "failed" and document["reason"] == "expired":
+        assert (document["started"], document["attempt"]) == (None, 0)
+    elif status in ("running", "succeeded", "failed"):
         assert document["started"] is not None
         assert document["attempt"] >= 1
     if document["started"] is not None and document["finished"] is not None:

@@ -9,7 +9,7 @@ import pytest
 
 from quart_app import task
 from quart_app.core.service import Service
-from quart_app.domain.jobs import Failure, Job, Progress
+from quart_app.domain.jobs import Attempt, Failure, Job, Progress
 from quart_app.http.documents import document, encode, moment
 from tests.http.support import FIELDS, checked, serving
 
@@ -70,11 +70,53 @@ async def test_a_job_between_two_attempts_shows_when_it_runs_and_no_error_yet() 
                 max_attempts=3,
                 run_at=1795362821.4149,
                 error=Failure("ValueError", "no paper"),
+                updated_at=9.0,
+                history=(Attempt(1, 2.0, 9.0, "error", Failure("ValueError", "no paper")),),
             )
         )
+        assert "error" not in found
         assert (found["status"], found["reason"]) == ("scheduled", "retry")
         assert found["run_at"] == "2026-11-22T15:53:41.414Z"
         assert (found["attempt"], found["max_attempts"]) == (1, 3)
+
+
+async def test_earlier_attempts_are_shown_in_their_order() -> None:
+    """When each began and ended, why, and its error where it had one."""
+    async with serving(report) as api:
+        found = shown(
+            api.service,
+            status="running",
+            attempt=2,
+            max_attempts=3,
+            started_at=9.5,
+            updated_at=9.5,
+            history=(
+                Attempt(1, 2.0, 4.0, "error", Failure("ValueError", "no paper")),
+                Attempt(2, 5.0, 9.0, "shutdown"),
+            ),
+        )
+        assert checked(found)["attempts"] == [
+            {
+                "attempt": 1,
+                "started": "1970-01-01T00:00:02.000Z",
+                "ended": "1970-01-01T00:00:04.000Z",
+                "reason": "error",
+                "error": {"code": "ValueError", "message": "no paper"},
+            },
+            {
+                "attempt": 2,
+                "started": "1970-01-01T00:00:05.000Z",
+                "ended": "1970-01-01T00:00:09.000Z",
+                "reason": "shutdown",
+            },
+        ]
+
+
+async def test_until_when_a_job_must_begin_is_shown_where_that_was_said() -> None:
+    """And is no member of the others."""
+    async with serving(report) as api:
+        assert checked(shown(api.service, expires_at=9.5))["expires"] == "1970-01-01T00:00:09.500Z"
+        assert "expires" not in shown(api.service)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -135,20 +136,112 @@ async def test_two_hundred_simultaneous_requests_with_one_key_make_one_job(stage
 
 
 async def test_a_whole_array_can_be_repeated() -> None:
-    """The same array with the same key gives the same jobs; another array is 422."""
+    """202 with the same documents in their order, and as a replay."""
     async with serving(add) as api:
-        batch = [{"a": n} for n in range(3)]
+        batch = [{"a": n} for n in range(5)]
         first = await api.post("/start/add", batch, Idempotency_Key="k")
         again = await api.post("/start/add", batch, Idempotency_Key="k")
         assert "Idempotency-Replayed" not in first.headers
         assert again.headers["Idempotency-Replayed"] == "true"
+        assert (first.status, again.status) == (202, 202)
+        ids = [each["id"] for each in first.json["jobs"]]
+        assert [each["id"] for each in again.json["jobs"]] == ids
+        assert [checked(each)["args"]["a"] for each in again.json["jobs"]] == [0, 1, 2, 3, 4]
+        for job_id in ids:
+            await api.job(job_id, wait=5)
+        over = await api.post("/start/add", batch, Idempotency_Key="k")
+        assert (over.status, over.headers["Idempotency-Replayed"]) == (202, "true")
+        assert [(each["id"], each["result"]) for each in over.json["jobs"]] == [
+            (job_id, n + 1) for n, job_id in enumerate(ids)
+        ]
+        assert await api.count() == 5
+
+
+BATCH = [{"a": 0}, {"a": 1}, {"a": 2}]
+
+
+@pytest.mark.parametrize(
+    ("body", "query"),
+    [
+        (BATCH[:2], ""),
+        (BATCH[:1], ""),
+        (BATCH[0], ""),
+        (BATCH[2], ""),
+        (BATCH[::-1], ""),
+        ([BATCH[0], BATCH[2], BATCH[1]], ""),
+        ([BATCH[0], BATCH[0], BATCH[0]], ""),
+        ([*BATCH[:2], {"a": 9}], ""),
+        ([*BATCH, {"a": 3}], ""),
+        ([*BATCH, BATCH[0]], ""),
+        (BATCH, "?delay=0"),
+        (BATCH, "?delay=60"),
+        (BATCH, "?run_at=2030-01-31T08:00:00Z"),
+        (BATCH, "?expires=60"),
+        (BATCH, "?expires=2030-01-31T08:00:00Z"),
+    ],
+    ids=str,
+)
+async def test_the_key_of_an_array_is_for_the_whole_request(body: Any, query: str) -> None:
+    """A shorter or longer array, a single object, another order or other options are another
+    request: 422 idempotency-key-reused, and nothing is started."""
+    async with serving(add) as api:
+        first = await api.post("/start/add", BATCH, Idempotency_Key="k")
+        answer = await api.post(f"/start/add{query}", body, Idempotency_Key="k")
+        found = problem(answer, 422, "idempotency-key-reused")
+        assert first.json["jobs"][0]["id"] in found["detail"]
+        assert await api.count() == 3
+        again = await api.post("/start/add", BATCH, Idempotency_Key="k")
         assert [each["id"] for each in again.json["jobs"]] == [
             each["id"] for each in first.json["jobs"]
         ]
-        for changed in ([{"a": 0}, {"a": 1}, {"a": 9}], [*batch, {"a": 3}]):
-            answer = await api.post("/start/add", changed, Idempotency_Key="k")
-            problem(answer, 422, "idempotency-key-reused")
+
+
+@pytest.mark.parametrize(
+    ("body", "query"),
+    [([{"a": 1}], ""), ([{"a": 1}, {"a": 1}], ""), ({"a": 1}, "?delay=60")],
+    ids=str,
+)
+async def test_the_key_of_one_job_is_not_that_of_an_array(body: Any, query: str) -> None:
+    """Also where the array has this one object only; other options are another request, too."""
+    async with serving(add) as api:
+        await api.start("add", {"a": 1}, Idempotency_Key="k")
+        answer = await api.post(f"/start/add{query}", body, Idempotency_Key="k")
+        problem(answer, 422, "idempotency-key-reused")
+        assert await api.count() == 1
+
+
+async def test_an_empty_array_starts_nothing_and_takes_no_key() -> None:
+    """It is no request that could be repeated, before or after one that is."""
+    async with serving(add) as api:
+        assert (await api.post("/start/add", [], Idempotency_Key="k")).json == {"jobs": []}
+        first = await api.post("/start/add", BATCH, Idempotency_Key="k")
+        assert (first.status, "Idempotency-Replayed" in first.headers) == (202, False)
+        assert (await api.post("/start/add", [], Idempotency_Key="k")).json == {"jobs": []}
         assert await api.count() == 3
+
+
+async def test_an_array_may_hold_the_same_arguments_twice() -> None:
+    """Each is a job of its own, and each comes back in its place."""
+    async with serving(add) as api:
+        first = await api.post("/start/add", [{"a": 1}] * 3, Idempotency_Key="k")
+        again = await api.post("/start/add", [{"a": 1}] * 3, Idempotency_Key="k")
+        ids = [each["id"] for each in first.json["jobs"]]
+        assert len(set(ids)) == 3
+        assert [each["id"] for each in again.json["jobs"]] == ids
+
+
+async def test_the_key_of_an_array_lives_as_long_as_all_of_its_jobs() -> None:
+    """When the first of them is forgotten, it starts a whole new array."""
+    async with serving(add, retain_count=2) as api:
+        first = await api.post("/start/add", BATCH, Idempotency_Key="k")
+        for each in first.json["jobs"]:
+            await api.job(each["id"], wait=5)
+        assert api.jobs.parts is not None
+        await api.jobs.parts.upkeep.prune()
+        second = await api.post("/start/add", BATCH, Idempotency_Key="k")
+        assert "Idempotency-Replayed" not in second.headers
+        ids = [each["id"] for answer in (first, second) for each in answer.json["jobs"]]
+        assert len(set(ids)) == 6
 
 
 async def test_a_refused_request_leaves_its_key_free(stage: Stage) -> None:

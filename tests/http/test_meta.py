@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 import pytest
 
-from quart_app import create_app, task
+from quart_app import Retry, create_app, task
 from quart_app.http.pages import SWAGGER_ROOT, swagger_page
 from quart_app.testing import wait_until
 from tests.http.support import Api, Stage, problem, serving
@@ -38,6 +38,11 @@ async def count_up(span: Range, step: Annotated[int, msgspec.Meta(ge=1)] = 1) ->
 @task
 def plain(kind: Literal["a", "b"] = "a") -> Any:
     return kind
+
+
+@task(max_attempts=3, retry=Retry(2, 3, 60, 0.5, on=OSError))
+async def flaky() -> None:
+    """May run three times."""
 
 
 @task
@@ -70,6 +75,7 @@ class TestCatalog:
                 "timeout": 30,
                 "quick": 0.5,
                 "max_attempts": 1,
+                "retry": None,
             }
             assert document["tags"] == ["maths"]
             assert document["url"] == "http://localhost/tasks/count-up"
@@ -83,6 +89,15 @@ class TestCatalog:
             arguments = {"span": {"low": 1, "high": 6}, "step": 2}
             answer = await api.post("/start/count-up", arguments)
             assert (await api.job(answer.json["id"], wait=5))["result"] == [1, 3, 5]
+
+    async def test_the_backoff_of_a_task_of_many_attempts_is_described(self) -> None:
+        """Its numbers, and after which exceptions it is tried again."""
+        async with serving(flaky) as api:
+            policy = (await api.get("/tasks/flaky")).json["policy"]
+        assert policy["max_attempts"] == 3
+        assert policy["retry"] == {
+            "initial": 2.0, "factor": 3.0, "maximum": 60.0, "jitter": 0.5, "on": ["OSError"],
+        }  # fmt: skip
 
     async def test_durations_are_those_that_were_seen(self) -> None:
         """None at first; then how many, the median and the 95th percentile."""
@@ -115,6 +130,7 @@ class TestHealth:
                 "status": "ok",
                 "running": 1,
                 "watchers": 0,
+                "store": "ok",
                 "blocked": {"count": 0, "newest": []},
             }
 
@@ -154,6 +170,18 @@ class TestHealth:
                     "canceled": 0,
                 },
             }
+
+    async def test_a_store_in_trouble_is_alive_but_not_ready(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """503 store-unavailable says what is wrong; /healthz says it with 200."""
+        async with serving(plain) as api:
+            monkeypatch.setattr(api.service.store, "trouble", "the disk is full", raising=False)
+            answer = await api.get("/readyz")
+            assert problem(answer, 503, "store-unavailable")["detail"] == "the disk is full"
+            assert answer.headers["Retry-After"] == "2"
+            health = await api.get("/healthz")
+            assert (health.status, health.json["store"]) == (200, "the disk is full")
 
     async def test_a_service_that_shuts_down_is_alive_but_not_ready(self) -> None:
         """503 draining with Retry-After: a balancer sends nothing more here."""

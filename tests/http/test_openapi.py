@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from typing import Any
+from urllib.parse import quote
 
 import jsonschema_rs
 import pytest
@@ -13,9 +14,10 @@ from hypothesis import strategies as st
 from quart import Quart
 from schemathesis.specs.openapi.definitions import OPENAPI_31_VALIDATOR
 
-from quart_app import Jobs, create_app, task
+from quart_app import Context, Jobs, Retry, create_app, task
 from quart_app.domain.errors import BadInput
 from quart_app.http.operations import KEY, OPERATIONS
+from quart_app.http.options import START_OPTIONS
 from quart_app.http.requests import Fields, read_key
 from tests.http.support import Api, Stage, serving
 
@@ -35,6 +37,13 @@ async def add(a: int, b: int = 1) -> int:
 @task
 async def bare() -> None:
     raise ValueError("always")
+
+
+@task(max_attempts=2, retry=Retry(initial=0))
+async def flaky(job: Context) -> int:
+    if job.attempt == 1:
+        raise ValueError("not yet")
+    return job.attempt
 
 
 async def document_of(api: Api) -> dict[str, Any]:
@@ -189,6 +198,73 @@ async def test_headers_that_matter_are_described(path: str) -> None:
         assert "Retry-After" in responses["503"]["headers"]
 
 
+STARTS = ["/start", "/start/add", "/start/flaky"]
+
+
+async def test_the_options_of_a_start_are_described() -> None:
+    """delay, run_at and expires in the query of every way to start by POST, and of no other
+    operation; none has to be given, and what cannot be is a 400."""
+    async with serving(add, flaky) as api:
+        document = await document_of(api)
+    for name, operation in operations(document).items():
+        options = {
+            each["name"]: each
+            for each in operation.get("parameters", [])
+            if each["in"] == "query" and each["name"] in START_OPTIONS
+        }
+        if name not in [f"post {path}" for path in STARTS] + ["post /start/long_task"]:
+            assert options == {}, name
+            continue
+        assert list(options) == list(START_OPTIONS) == ["delay", "run_at", "expires"]
+        assert not any(each.get("required") for each in options.values())
+        assert all(each["description"] for each in options.values())
+        refused = operation["responses"]["400"]
+        assert all(each in refused["description"] for each in START_OPTIONS)
+        assert list(refused["content"]) == ["application/problem+json"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "taken"),
+    [
+        ("delay", 0, True), ("delay", 1e-5, True), ("delay", 90.5, True),
+        ("delay", 316_224_000, True), ("delay", 316_224_000.5, False), ("delay", -0.5, False),
+        ("delay", "soon", False), ("delay", "2030-01-31T08:00:00Z", False),
+        ("run_at", "2030-01-31T08:00:00Z", True), ("run_at", "1970-01-02T00:00:00.5-23:59", True),
+        ("run_at", "9999-12-30T23:59:59+00:00", True), ("run_at", "2030-01-31t08:00:00z", True),
+        ("run_at", "1969-12-31T00:00:00Z", False), ("run_at", "0001-01-01T00:00:00Z", False),
+        ("run_at", "2030-02-30T08:00:00Z", False), ("run_at", "2030-01-31T08:00:00", False),
+        ("run_at", "2030-01-31", False), ("run_at", 90, False),
+        ("expires", 0, True), ("expires", 90.5, True), ("expires", "2030-01-31T08:00:00Z", True),
+        ("expires", -1, False), ("expires", "never", False),
+        ("expires", "1969-12-31T00:00:00Z", False), ("expires", "2030-01-31T08:00:00", False),
+    ],
+)  # fmt: skip
+async def test_what_is_described_of_an_option_is_what_is_taken(
+    name: str, value: Any, taken: bool
+) -> None:
+    """202 for what fits its schema, 400 for what does not."""
+    async with serving(add) as api:
+        document = await document_of(api)
+        parameters = document["paths"]["/start/add"]["post"]["parameters"]
+        [schema] = [each["schema"] for each in parameters if each["name"] == name]
+        described = jsonschema_rs.validator_for(schema, validate_formats=True).is_valid(value)
+        answer = await api.post(f"/start/add?{name}={quote(str(value))}", {"a": 1})
+        assert (described, answer.status) == (taken, 202 if taken else 400)
+
+
+async def test_what_a_job_tells_of_its_story_is_described() -> None:
+    """``expires`` and ``attempts`` are members that may be missing; each attempt has its shape."""
+    async with serving(flaky) as api:
+        schemas = (await document_of(api))["components"]["schemas"]
+    job, attempt = schemas["JobDocument"], schemas["AttemptDocument"]
+    assert job["properties"]["expires"] == {"type": "string", "format": "date-time"}
+    items = {"$ref": "#/components/schemas/AttemptDocument"}
+    assert job["properties"]["attempts"] == {"type": "array", "items": items}
+    assert not {"expires", "attempts"} & set(job["required"])
+    assert set(attempt["properties"]) == {"attempt", "started", "ended", "reason", "error"}
+    assert set(attempt["properties"]) - set(attempt["required"]) == {"error"}
+
+
 def is_key(text: str) -> bool:
     """Whether the service takes this as an Idempotency-Key."""
     try:
@@ -224,7 +300,7 @@ def test_the_pattern_of_the_idempotency_key_is_what_is_taken(text: str) -> None:
 
 async def test_answers_have_the_shape_that_the_document_gives_them(stage: Stage) -> None:
     """Success and error of every kind, held to the component's schema."""
-    async with serving(add, bare, stage.held) as api:
+    async with serving(add, bare, flaky, stage.held) as api:
         document = await document_of(api)
         shapes = {
             name: jsonschema_rs.validator_for(
@@ -236,8 +312,13 @@ async def test_answers_have_the_shape_that_the_document_gives_them(stage: Stage)
         done = await api.job((await api.start("add", {"a": 1}))["id"], wait=5)
         failed = await api.job((await api.start("bare"))["id"], wait=5)
         running = await api.start("held")
-        for job in (done, failed, running):
+        [retried] = (await api.post("/start/flaky?expires=99", [{}])).json["jobs"]
+        retried = await api.job(retried["id"], wait=5)
+        assert (len(retried["attempts"]), "expires" in retried) == (1, True)
+        later = (await api.post("/start/add?delay=99", {"a": 1})).json
+        for job in (done, failed, running, retried, later):
             shapes["JobDocument"].validate(job)
+        shapes["AttemptDocument"].validate(retried["attempts"][0])
         shapes["JobList"].validate((await api.get("/jobs?limit=1")).json)
         shapes["TaskList"].validate((await api.get("/tasks")).json)
         shapes["TaskDocument"].validate((await api.get("/tasks/add")).json)
@@ -246,6 +327,7 @@ async def test_answers_have_the_shape_that_the_document_gives_them(stage: Stage)
         for answer in (
             await api.get("/jobs/nobody"),
             await api.post("/start/add", {}),
+            await api.post("/start/add?delay=soon", {"a": 1}),
             await api.get(f"/jobs/{failed['id']}/result"),
         ):
             shapes["Problem"].validate(answer.json)

@@ -12,7 +12,7 @@ from werkzeug.exceptions import HTTPException, Unauthorized
 
 from quart_app import task
 from quart_app.domain import errors
-from quart_app.domain.errors import PROBLEM_PREFIX, InvalidArguments, JobsError
+from quart_app.domain.errors import PROBLEM_PREFIX, InvalidArguments, JobsError, KeyReused
 from quart_app.http import problems
 from quart_app.http.operations import OPERATIONS
 from quart_app.http.site import Site
@@ -40,8 +40,8 @@ async def work() -> None:
 @pytest.mark.parametrize("kind", list(kinds()), ids=lambda kind: kind.__name__)
 async def test_each_error_has_a_problem_type_and_a_status(kind: type[JobsError]) -> None:
     """4xx, or 503 where trying again helps; a URN, or about:blank for the plain ones."""
-    arguments: list[Any] = [[]] if kind is InvalidArguments else []
-    error = kind("what to do", *arguments)
+    arguments: dict[type[JobsError], list[Any]] = {InvalidArguments: [[]], KeyReused: ["a-job"]}
+    error = kind("what to do", *arguments.get(kind, []))
     assert 400 <= error.status < 500 or error.status == 503
     if error.slug is None:
         assert error.type == "about:blank"
@@ -54,7 +54,10 @@ async def test_each_error_has_a_problem_type_and_a_status(kind: type[JobsError])
     document = await response.get_json()
     assert document["type"] == error.type
     assert document["title"] == kind.title
-    assert document["detail"] == "what to do"
+    if kind is KeyReused:  # It is given the key, and makes the sentence.
+        assert document["detail"].startswith("The key 'what to do' started job a-job with another")
+    else:
+        assert document["detail"] == "what to do"
 
 
 def test_every_class_of_errors_stands_in_the_tree_of_its_module() -> None:

@@ -12,20 +12,23 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precondition, rule
 from msgspec.structs import replace
 
+from quart_app.checks.store import everything
 from quart_app.domain.errors import KeyReused, QueueFull, StoreUnavailable
 from quart_app.domain.jobs import (
     Change,
     Failure,
     Job,
+    Keep,
     Note,
     Progress,
     Query,
+    RequestKey,
     Retention,
     annotate,
     apply,
     matches,
 )
-from quart_app.domain.status import STATUSES, TERMINAL, WAITING, Move
+from quart_app.domain.status import STATUSES, TERMINAL, WAITING, Move, Status
 from quart_app.stores import memory
 from quart_app.stores.memory import MemoryStore
 from quart_app.testing import check_store
@@ -46,6 +49,8 @@ class Naive:
     def __init__(self) -> None:
         self.jobs: list[Job] = []
         self.ended: list[str] = []
+        self.keys: list[tuple[str, RequestKey, list[str]]] = []
+        self.steps: list[tuple[str, str, bytes]] = []
         self.order = 0
         self.seq = 0
 
@@ -58,17 +63,13 @@ class Naive:
         if job.over:
             self.ended.append(job.id)
 
-    def add(self, jobs: list[Job]) -> list[tuple[Job, bool]] | type[Exception]:
-        known = [
-            next((j for j in self.jobs if new.key and (j.task, j.key) == (new.task, new.key)), None)
-            for new in jobs
-        ]
-        if any(old and old.args != new.args for old, new in zip(known, jobs, strict=True)):
-            return KeyReused
-        if any(known) and not all(known):
-            return KeyReused
-        if all(known):
-            return [(old, False) for old in known if old]
+    def add(
+        self, jobs: list[Job], key: RequestKey | None
+    ) -> tuple[list[Job], bool] | type[Exception]:
+        for task, known, ids in self.keys:
+            if key is not None and (task, known.key) == (jobs[0].task, key.key):
+                opened = [job for job in self.jobs if job.id in ids]
+                return KeyReused if known != key else (opened, False)
         if sum(job.status in WAITING for job in self.jobs) + len(jobs) > MAX_WAITING:
             return QueueFull
         added = []
@@ -76,8 +77,10 @@ class Naive:
             self.order += 1
             self.seq += 1
             self.jobs.append(kept := replace(job, order=self.order, seq=self.seq))
-            added.append((kept, True))
-        return added
+            added.append(kept)
+        if key is not None:
+            self.keys.append((jobs[0].task, key, [job.id for job in jobs]))
+        return added, True
 
     def page(self, query: Query) -> tuple[list[Job], int | None]:
         found = [
@@ -93,28 +96,56 @@ class Naive:
         due = [j for j in self.jobs if j.status == "scheduled" and (j.run_at or 0.0) <= now]
         return [job.id for job in sorted(due, key=lambda j: (j.run_at or 0.0, j.order))][:limit]
 
+    def queued(self, tasks: str, limit: int) -> list[str]:
+        queued = [job for job in self.jobs if job.status == "queued" and job.task in tasks]
+        return [job.id for job in sorted(queued, key=lambda job: job.seq)][:limit]
+
+    def expired(self, now: float, limit: int) -> list[str]:
+        waiting = [j for j in self.jobs if j.status in WAITING and not j.history]
+        expired = [(j.expires_at, j.order, j.id) for j in waiting if j.expires_at is not None]
+        return [job_id for moment, _, job_id in sorted(expired) if moment <= now][:limit]
+
+    def keep_step(self, job_id: str, attempt: int, name: str, result: bytes) -> bool:
+        job = self.find(job_id)
+        if job is None or (job.status, job.attempt) != ("running", attempt):
+            return False
+        if name not in self.steps_of(job_id):
+            self.steps.append((job_id, name, result))
+        return True
+
+    def steps_of(self, job_id: str) -> dict[str, bytes]:
+        return {name: result for job, name, result in self.steps if job == job_id}
+
+    def size(self, job: Job) -> int:
+        return job.size + sum(map(len, self.steps_of(job.id).values()))
+
     def prune(self, retention: Retention, now: float, limit: int) -> int:
         pruned = 0
-        while self.ended and pruned < limit:
-            oldest = self.find(self.ended[0])
-            assert oldest is not None
-            size = sum(job.size for job in self.jobs if job.over)
-            ended = oldest.finished_at or 0.0
-            if (
-                len(self.ended) <= retention.count
-                and size <= retention.size
-                and now - ended <= retention.age
-            ):
-                break
-            self.ended.pop(0)
-            self.jobs.remove(oldest)
-            pruned += 1
+        for status, keep in retention.items():
+            while pruned < limit and (oldest := self.one_too_many(status, keep, now)) is not None:
+                self.forget(oldest)
+                pruned += 1
         return pruned
+
+    def one_too_many(self, status: Status, keep: Keep, now: float) -> Job | None:
+        ended = [job for job in map(self.find, self.ended) if job and job.status == status]
+        if not ended:
+            return None
+        fits = len(ended) <= keep.count and sum(map(self.size, ended)) <= keep.size
+        fits = fits and now - (ended[0].finished_at or 0.0) <= keep.age
+        return None if fits else ended[0]
+
+    def forget(self, job: Job) -> None:
+        self.ended.remove(job.id)
+        self.jobs.remove(job)
+        self.steps = [step for step in self.steps if step[0] != job.id]
+        self.keys = [known for known in self.keys if job.id not in known[2]]
 
 
 IDS = Bundle("ids")
 KEYS = st.none() | st.sampled_from(["k", "l"])
 ARGS = st.sampled_from([b"{}", b'{"n":1}'])
+ASKED = st.sampled_from([b"1", b"2"])
 
 
 class Machine(RuleBasedStateMachine):
@@ -141,10 +172,11 @@ class Machine(RuleBasedStateMachine):
         self.made += 1
         return Job(id=str(self.made), created_at=self.now, **fields)
 
-    def add(self, jobs: list[Job]) -> None:
-        expected = self.naive.add(jobs)
+    def add(self, jobs: list[Job], asked: bytes) -> None:
+        key = None if jobs[0].key is None else RequestKey(jobs[0].key, asked)
+        expected = self.naive.add(jobs, key)
         try:
-            added: object = self.run(self.store.add(jobs, MAX_WAITING))
+            added: object = self.run(self.store.add(jobs, MAX_WAITING, key))
         except (KeyReused, QueueFull) as error:
             added = type(error)
         assert added == expected
@@ -154,20 +186,22 @@ class Machine(RuleBasedStateMachine):
         task=st.sampled_from("tu"),
         key=KEYS,
         args=ARGS,
-        scheduled=st.none() | st.floats(0, 20),
-        tag=st.sampled_from([(), ("x",)]),
+        run_at=st.none() | st.floats(0, 20),
+        expires_at=st.none() | st.floats(0, 40),
+        tags=st.sampled_from([(), ("x",)]),
+        asked=ASKED,
     )
-    def add_one(
-        self, task: str, key: str | None, args: bytes, scheduled: float | None, tag: tuple[str, ...]
-    ) -> str:
-        status: Any = "queued" if scheduled is None else "scheduled"
-        job = self.make(task=task, key=key, args=args, status=status, run_at=scheduled, tags=tag)
-        self.add([job])
+    def add_one(self, asked: bytes = b"1", run_at: float | None = None, **fields: Any) -> str:
+        status: Status = "queued" if run_at is None else "scheduled"
+        job = self.make(status=status, run_at=run_at, **fields)
+        self.add([job], asked)
         return job.id
 
-    @rule(keys=st.sampled_from([("m/0", "m/1"), ("m/0", "m/2"), (None, "m/0"), (None, None)]))
-    def add_batch(self, keys: tuple[str | None, ...]) -> None:
-        self.add([self.make(task="t", key=key) for key in keys])
+    @rule(target=IDS, key=KEYS, asked=ASKED, count=st.integers(1, 4))
+    def add_batch(self, key: str | None, asked: bytes, count: int) -> str:
+        jobs = [self.make(task="t", key=key) for _ in range(count)]
+        self.add(jobs, asked)
+        return jobs[-1].id
 
     @rule(
         job_id=IDS,
@@ -205,14 +239,21 @@ class Machine(RuleBasedStateMachine):
             self.naive.put(after)
         assert self.run(self.store.note(job_id, note)) == after
 
+    @rule(job_id=IDS, attempt=st.integers(0, 2), name=st.sampled_from("ab"), size=st.integers(1, 9))
+    def keep_step(self, job_id: str, attempt: int, name: str, size: int) -> None:
+        result = b"x" * size
+        kept = self.run(self.store.keep_step(job_id, attempt, name, result))
+        assert kept == self.naive.keep_step(job_id, attempt, name, result)
+
     @rule(
         count=st.integers(0, 6),
         age=st.floats(0, 30),
         size=st.integers(0, 60),
         limit=st.integers(1, 4),
+        failures=st.integers(0, 3),
     )
-    def prune(self, count: int, age: float, size: int, limit: int) -> None:
-        retention = Retention(count, age, size)
+    def prune(self, count: int, age: float, size: int, limit: int, failures: int = 0) -> None:
+        retention = {**everything(count, age, size), "failed": Keep(failures, age, size)}
         expected = self.naive.prune(retention, self.now, limit)
         assert self.run(self.store.prune(retention, self.now, limit)) == expected
 
@@ -220,6 +261,17 @@ class Machine(RuleBasedStateMachine):
     def due(self, now: float, limit: int) -> None:
         found = self.run(self.store.due(now, limit))
         assert [job.id for job in found] == self.naive.due(now, limit)
+        assert found == [self.naive.find(job.id) for job in found]
+
+    @rule(tasks=st.sampled_from(["", "t", "u", "tu"]), limit=st.integers(1, 5))
+    def queued(self, tasks: str, limit: int) -> None:
+        found = self.run(self.store.queued(list(tasks), limit))
+        assert found == self.naive.queued(tasks, limit)
+
+    @rule(now=st.floats(0, 50), limit=st.integers(1, 5))
+    def expired(self, now: float, limit: int) -> None:
+        found = self.run(self.store.expired(now, limit))
+        assert [job.id for job in found] == self.naive.expired(now, limit)
         assert found == [self.naive.find(job.id) for job in found]
 
     @rule(
@@ -249,6 +301,7 @@ class Machine(RuleBasedStateMachine):
         }
         for job_id in range(self.made + 1):
             assert self.run(self.store.get(str(job_id))) == self.naive.find(str(job_id))
+            assert self.run(self.store.steps(str(job_id))) == self.naive.steps_of(str(job_id))
         assert {job.id for job in self.naive.jobs if job.status in TERMINAL} == {*self.naive.ended}
 
     def teardown(self) -> None:
@@ -262,7 +315,7 @@ TestMachine = pytest.mark.slow(Machine.TestCase)
 def test_a_walk_by_hand() -> None:
     """Endings are forgotten oldest first, until what is left is within the bounds."""
     machine = Machine()
-    ids = [machine.add_one("t", None, b"{}", None, ()) for _ in range(4)]
+    ids = [machine.add_one(task="t") for _ in range(4)]
     for job_id in ids:
         machine.end(job_id, 3)
     machine.prune(count=3, age=99.0, size=99, limit=9)
@@ -288,7 +341,7 @@ async def test_a_long_list_gives_way_to_others(monkeypatch: pytest.MonkeyPatch) 
         for number in range(0, 590):
             turns += 1
             await store.move(str(number), Change(Move.WITHDRAW, at=1.0))
-            await store.prune(Retention(0, 0.0, 0), 2.0, 10)
+            await store.prune(everything(0, 0.0, 0), 2.0, 10)
             await store.add([Job(id=f"new-{number}", task="a")], 10_000)
             await asyncio.sleep(0)
 
@@ -328,8 +381,8 @@ async def test_forgotten_jobs_cost_nothing(monkeypatch: pytest.MonkeyPatch) -> N
     for number in range(500):
         await store.add([Job(id=str(number), task="t")], 10)
         await store.move(str(number), Change(Move.WITHDRAW, at=1.0))
-        await store.prune(Retention(3, 99.0, 10**9), 1.0, 10)
-        assert len(store._orders) <= 20
+        await store.prune(everything(3, 99.0, 10**9), 1.0, 10)
+        assert len(store._orders) == len(store._ids) <= 20
     assert [job.id for job in (await store.page(Query())).jobs] == ["499", "498", "497"]
     await store.close()
 

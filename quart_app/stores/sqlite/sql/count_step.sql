@@ -1,0 +1,1 @@
+UPDATE jobs SET step_bytes = step_bytes + ? WHERE place = ?;

@@ -1,0 +1,1 @@
+SELECT status, jobs, bytes FROM counts;

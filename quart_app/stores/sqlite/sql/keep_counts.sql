@@ -1,0 +1,1 @@
+UPDATE counts SET jobs = ?, bytes = ? WHERE status = ?;

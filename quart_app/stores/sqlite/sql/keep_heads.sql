@@ -1,0 +1,1 @@
+UPDATE heads SET place = ?, seq = ?;

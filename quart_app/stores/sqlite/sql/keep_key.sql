@@ -1,0 +1,1 @@
+INSERT INTO keys (task, key, fingerprint, first, jobs) VALUES (?, ?, ?, ?, ?);

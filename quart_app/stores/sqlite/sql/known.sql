@@ -1,0 +1,1 @@
+SELECT fingerprint, first, jobs FROM keys WHERE task = ? AND key = ?;

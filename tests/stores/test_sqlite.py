@@ -1,0 +1,602 @@
+"""The SQLite store keeps the rules of every store, agrees with the one in memory, and is cheap."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import math
+import sqlite3
+import tempfile
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
+from msgspec.structs import replace
+
+from quart_app.checks.store import add, bring, change, everything, request
+from quart_app.domain.errors import KeyReused, QueueFull
+from quart_app.domain.jobs import (
+    Attempt,
+    Change,
+    Failure,
+    Job,
+    Keep,
+    Note,
+    Progress,
+    Query,
+    RequestKey,
+    new_id,
+)
+from quart_app.domain.status import STATUSES, TERMINAL, Move, Status
+from quart_app.stores.memory import MemoryStore
+from quart_app.stores.sqlite.file import connect, statements
+from quart_app.stores.sqlite.rows import job_of, row_of
+from quart_app.stores.sqlite.store import SQLiteStore
+from quart_app.stores.sqlite.verbs import sql
+from quart_app.testing import check_store, wait_until
+from tests.stores.faults import Gate, hooked, unsound
+
+T = TypeVar("T")
+
+MAX_WAITING = 8
+
+
+@pytest.mark.slow
+async def test_sqlite_keeps_every_rule_of_a_store(tmp_path: Path) -> None:
+    """`check_store` holds."""
+    numbers = itertools.count()
+    await check_store(lambda: SQLiteStore(tmp_path / f"{next(numbers)}.db"))
+
+
+# ---------------------------------------------------------------- against memory
+
+IDS = Bundle("ids")
+TASKS = st.sampled_from("tu")
+
+
+class Pair(RuleBasedStateMachine):
+    """Does the same to both, and compares every answer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.runner = asyncio.Runner()
+        self.folder = tempfile.TemporaryDirectory()
+        self.path = Path(self.folder.name) / "jobs.db"
+        self.memory = MemoryStore()
+        self.sqlite = SQLiteStore(self.path)
+        self.made = 0
+        self.now = 0.0
+        self.runner.run(self.memory.open())
+        self.runner.run(self.sqlite.open())
+
+    def answer(self, call: Coroutine[Any, Any, T]) -> T | type[Exception]:
+        try:
+            return self.runner.run(call)
+        except (KeyReused, QueueFull) as error:
+            return type(error)
+
+    def both(self, call: Callable[[Any], Coroutine[Any, Any, T]]) -> T | type[Exception]:
+        """The answer of both, which is the same."""
+        expected = self.answer(call(self.memory))
+        assert self.answer(call(self.sqlite)) == expected
+        return expected
+
+    def add(self, jobs: list[Job], key: RequestKey | None) -> None:
+        # Each store sets the order and seq of jobs of its own.
+        self.both(lambda store: store.add([replace(job) for job in jobs], MAX_WAITING, key))
+
+    def make(self, **fields: Any) -> Job:
+        self.made += 1
+        return Job(id=str(self.made), created_at=self.now, updated_at=self.now, **fields)
+
+    @rule(
+        target=IDS,
+        task=TASKS,
+        key=st.none() | st.sampled_from("kl"),
+        asked=st.sampled_from([b"", b"1"]),
+        run_at=st.none() | st.floats(0, 20),
+        status=st.sampled_from(["queued", "scheduled"]),
+        expires_at=st.none() | st.floats(0, 40),
+        tags=st.sampled_from([(), ("x",), ("y", "x")]),
+    )
+    def add_one(self, key: str | None, asked: bytes, **fields: Any) -> str:
+        job = self.make(key=key, args=b'{"n":' + (asked or b"2") + b"}", **fields)
+        self.add([job], None if key is None else RequestKey(key, asked))
+        return job.id
+
+    @rule(target=IDS, task=TASKS, count=st.integers(1, 4), keyed=st.booleans())
+    def add_many(self, task: str, count: int, keyed: bool) -> str:
+        key = f"many-{self.made}" if keyed else None
+        jobs = [self.make(task=task, key=key) for _ in range(count)]
+        self.add(jobs, None if key is None else RequestKey(key, b""))
+        if key is not None:
+            self.add(jobs, RequestKey(key, b""))
+        return jobs[-1].id
+
+    @rule(
+        job_id=IDS,
+        move=st.sampled_from(list(Move)),
+        attempt=st.none() | st.integers(0, 2),
+        run_at=st.none() | st.floats(0, 40),
+        text=st.text(max_size=9),
+        later=st.floats(-5, 5),
+    )
+    def move(
+        self,
+        job_id: str,
+        move: Move,
+        attempt: int | None,
+        run_at: float | None,
+        text: str,
+        later: float,
+    ) -> None:
+        self.now = max(0.0, self.now + later)  # A clock may be set back.
+        error = Failure("E", text) if move in (Move.FAIL, Move.RETRY) else None
+        result = b'"' + b"x" * len(text) + b'"' if move is Move.SUCCEED else None
+        made = Change(move, self.now, attempt, None, result, error, run_at)
+        self.both(lambda store: store.move(job_id, made))
+
+    @rule(job_id=IDS, last=st.sampled_from([Move.SUCCEED, Move.FAIL, Move.CANCEL, Move.INTERRUPT]))
+    def end(self, job_id: str, last: Move) -> None:
+        for move in (Move.DUE, Move.CLAIM, last):
+            self.move(job_id, move, None, None, "abc", 1.0)
+
+    @rule(job_id=IDS, cancel=st.booleans(), stuck=st.booleans(), done=st.none() | st.floats(0, 2))
+    def note(self, job_id: str, cancel: bool, stuck: bool, done: float | None) -> None:
+        progress = None if done is None else Progress(done, 2, "half")
+        note = Note(at=self.now, cancel_requested=cancel, unresponsive=stuck, progress=progress)
+        self.both(lambda store: store.note(job_id, note))
+
+    @rule(job_id=IDS, attempt=st.integers(0, 2), name=st.sampled_from(["a", "ü"]))
+    def keep_step(self, job_id: str, attempt: int, name: str) -> None:
+        result = f'"{name}{self.made}"'.encode()
+        self.both(lambda store: store.keep_step(job_id, attempt, name, result))
+
+    @rule(
+        statuses=st.frozensets(st.sampled_from(sorted(TERMINAL)), min_size=1),
+        count=st.integers(0, 6),
+        age=st.floats(0, 30),
+        size=st.integers(0, 60),
+        limit=st.integers(1, 4),
+    )
+    def prune(
+        self, statuses: frozenset[Status], count: int, age: float, size: int, limit: int
+    ) -> None:
+        retention = dict.fromkeys(sorted(statuses), Keep(count, age, size))
+        self.both(lambda store: store.prune(retention, self.now, limit))
+
+    @rule(
+        statuses=st.frozensets(st.sampled_from(STATUSES)),
+        task=st.none() | TASKS,
+        tag=st.none() | st.just("x"),
+        text=st.none() | st.sampled_from(["n", "1", "E"]),
+        limit=st.integers(1, 4),
+        before=st.none() | st.integers(0, 30),
+    )
+    def page(self, **filters: Any) -> None:
+        self.both(lambda store: store.page(Query(**filters)))
+
+    @rule(now=st.floats(0, 50), limit=st.integers(1, 5))
+    def due(self, now: float, limit: int) -> None:
+        self.both(lambda store: store.due(now, limit))
+
+    @rule(now=st.floats(0, 50), limit=st.integers(1, 5))
+    def expired(self, now: float, limit: int) -> None:
+        self.both(lambda store: store.expired(now, limit))
+
+    @rule(tasks=st.sets(TASKS), limit=st.integers(1, 5))
+    def queued(self, tasks: set[str], limit: int) -> None:
+        self.both(lambda store: store.queued(tasks, limit))
+
+    @rule(after=st.integers(0, 60), limit=st.integers(1, 5))
+    def events(self, after: int, limit: int) -> None:
+        self.both(lambda store: store.events(after, limit))
+
+    @rule()
+    def reopen(self) -> None:
+        self.runner.run(self.sqlite.close())
+        assert unsound(self.path) == []
+        self.sqlite = SQLiteStore(self.path)
+        self.runner.run(self.sqlite.open())
+
+    @invariant()
+    def agree(self) -> None:
+        self.both(lambda store: store.counts())
+        self.both(lambda store: store.page(Query(limit=100)))
+
+    def teardown(self) -> None:
+        for job_id in map(str, range(self.made + 2)):
+            self.both(lambda store, job_id=job_id: store.get(job_id))  # type: ignore[misc]
+            self.both(lambda store, job_id=job_id: store.steps(job_id))  # type: ignore[misc]
+        self.runner.run(self.sqlite.close())
+        assert unsound(self.path) == []
+        self.runner.close()
+        self.folder.cleanup()
+
+
+Pair.TestCase.settings = settings(deadline=None, max_examples=40, stateful_step_count=40)
+TestPair = pytest.mark.slow(Pair.TestCase)
+
+
+# ---------------------------------------------------------------- rows
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=50)
+MOMENT = st.floats(allow_nan=False, allow_infinity=False)
+FAILURES = st.builds(Failure, TEXT, TEXT, st.none() | TEXT)
+JSON = st.recursive(st.none() | st.booleans() | MOMENT | TEXT, st.lists, max_leaves=5)
+BYTES = TEXT.map(str.encode)
+JOBS = st.builds(
+    Job,
+    id=TEXT,
+    task=TEXT,
+    args=BYTES,
+    status=st.sampled_from(STATUSES),
+    reason=st.none() | st.sampled_from(["error", "retry", "poison"]),
+    tags=st.lists(TEXT, max_size=3).map(tuple),
+    attempt=st.integers(0, 2**62),
+    max_attempts=st.integers(0, 2**62),
+    created_at=MOMENT,
+    updated_at=MOMENT,
+    run_at=st.none() | MOMENT,
+    expires_at=st.none() | MOMENT,
+    started_at=st.none() | MOMENT,
+    finished_at=st.none() | MOMENT,
+    progress=st.none() | st.builds(Progress, MOMENT, MOMENT, st.none() | TEXT),
+    cancel_requested_at=st.none() | MOMENT,
+    unresponsive=st.booleans(),
+    retry_of=st.none() | TEXT,
+    parent=st.none() | TEXT,
+    key=st.none() | TEXT,
+    result=st.none() | BYTES,
+    error=st.none() | FAILURES,
+    history=st.lists(
+        st.builds(
+            Attempt,
+            attempt=st.integers(0, 99),
+            started_at=MOMENT,
+            ended_at=MOMENT,
+            reason=st.sampled_from(["error", "lost"]),
+            error=st.none() | FAILURES,
+        ),
+        max_size=3,
+    ).map(tuple),
+    order=st.integers(1, 2**62),
+    seq=st.integers(0, 2**62),
+)
+
+
+@pytest.mark.slow
+@given(job=JOBS)
+@example(job=Job(id="", task="", args=b"", key="", result=b"", tags=("",), order=1))
+@example(job=Job(id="a", task="t", args=b'"' + b"x" * 5_000_000 + b'"', order=1))
+@example(job=Job(id="\x00", task="'; DROP TABLE jobs; --", tags=("\x00", "🜁"), order=1))
+@settings(deadline=None)
+def test_whatever_a_job_holds_comes_back_from_its_row(job: Job) -> None:
+    """Any text, any number, any size: byte for byte."""
+    with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        for statement in statements(sql("0001_jobs")):
+            connection.execute(statement)
+        connection.execute(sql("add"), row_of(job))
+        kept = connection.execute(sql("get"), (job.id,)).fetchone()
+    assert job_of(kept) == job
+
+
+async def test_words_that_are_no_text_and_numbers_that_are_none_keep_no_job_from_its_end(
+    tmp_path: Path,
+) -> None:
+    """A file's name with stray bytes in an error, or NaN as progress, is kept as near as can be."""
+    stray = b"caf\xe9".decode(errors="surrogateescape")
+    store = SQLiteStore(tmp_path / "jobs.db")
+    await store.open()
+    job = await bring(store, "running")
+    await store.note(job.id, Note(at=2.0, progress=Progress(math.nan, math.inf, stray)))
+    await store.move(job.id, Change(Move.RETRY, at=3.0, error=Failure("E", stray), run_at=4.0))
+    await store.close()
+    await store.open()
+    await store.move(job.id, change(Move.DUE))
+    await store.move(job.id, change(Move.CLAIM))
+    await store.move(job.id, Change(Move.FAIL, at=3.0, error=Failure("E", stray)))
+    kept = await store.get(job.id)
+    assert kept is not None
+    assert (kept.status, kept.error) == ("failed", Failure("E", "caf?"))
+    assert kept.history[0].error == Failure("E", "caf?")
+    assert (await store.page(Query())).jobs == [kept]
+    await store.close()
+
+
+# ---------------------------------------------------------------- heads, counts, keys
+
+
+async def test_counts_are_right_after_a_restart(tmp_path: Path) -> None:
+    """What is counted before is counted after, and is what a scan finds."""
+    path = tmp_path / "jobs.db"
+    store = SQLiteStore(path)
+    await store.open()
+    for status in STATUSES:
+        for _ in range(3):
+            await bring(store, status)
+    await store.prune(everything(2, 99.0, 10**6), 3.0, 9)
+    before = await store.counts()
+    await store.close()
+    assert unsound(path) == []
+    await store.open()
+    assert (
+        await store.counts()
+        == before
+        == {**dict.fromkeys(STATUSES, 3)} | dict.fromkeys(TERMINAL, 2)
+    )
+    await store.close()
+
+
+async def test_places_and_seqs_are_never_used_again(tmp_path: Path) -> None:
+    """Not after the newest jobs are forgotten, and not after a restart: a cursor stays right."""
+    store = SQLiteStore(tmp_path / "jobs.db")
+    orders, seqs = [], []
+    for _ in range(3):
+        await store.open()
+        for _ in range(2):
+            job = await bring(store, "succeeded")
+            orders.append(job.order)
+            seqs += [job.seq - 2, job.seq - 1, job.seq]
+            assert await store.prune(everything(0, 0.0, 0), 9.0, 9) == 1
+        await store.close()
+    assert orders == [1, 2, 3, 4, 5, 6]
+    assert seqs == list(range(1, 19))
+
+
+async def test_a_refused_write_uses_up_nothing(tmp_path: Path) -> None:
+    """No place, no count: what comes after is as if it had not been."""
+    store = SQLiteStore(tmp_path / "jobs.db")
+    await store.open()
+    first = await add(store)
+    with pytest.raises(sqlite3.IntegrityError):
+        await store.add([Job(id="new", task="t"), Job(id=first.id, task="t")], 9)
+    assert await store.get("new") is None
+    second = await add(store)
+    assert (second.order, second.seq) == (2, 2)
+    assert (await store.counts())["queued"] == 2
+    await store.close()
+
+
+async def test_a_key_that_is_free_again_is_not_freed_by_those_who_had_it_before(
+    tmp_path: Path,
+) -> None:
+    """It is known as long as the jobs that it opened are kept, whoever else is forgotten."""
+    store = SQLiteStore(tmp_path / "jobs.db")
+    await store.open()
+    many = [Job(id=new_id(), task="t", key="k") for _ in range(3)]
+    await store.add(many, 9, request("k"))
+    await store.move(many[0].id, change(Move.WITHDRAW))
+    await store.prune(everything(0, 0.0, 0), 9.0, 9)
+    anew = await add(store, key="k")
+    await store.move(many[1].id, change(Move.WITHDRAW))
+    await store.prune(everything(0, 0.0, 0), 9.0, 9)
+    again = [Job(id=new_id(), task="t", key="k")]
+    assert await store.add(again, 9, request("k")) == ([anew], False)
+    await store.close()
+
+
+async def test_endings_are_forgotten_in_their_order_although_the_clock_was_set_back(
+    tmp_path: Path,
+) -> None:
+    """What ended first goes first, whatever its clock said."""
+    store = SQLiteStore(tmp_path / "jobs.db")
+    await store.open()
+    first = await bring(store, "succeeded", at=3_600.0)
+    second = await bring(store, "succeeded", at=1.0)
+    assert await store.prune(everything(1, 1e9, 10**6), 2.0, 9) == 1
+    assert await store.get(first.id) is None
+    assert await store.get(second.id) == second
+    await store.close()
+
+
+# ---------------------------------------------------------------- groups
+
+
+async def gated(path: Path) -> tuple[SQLiteStore, Gate]:
+    """A store whose commits wait at a gate."""
+    gate = Gate()
+    store = SQLiteStore(path, connect=hooked(gate))
+    await store.open()
+    gate.commits = 0
+    return store, gate
+
+
+async def held(store: SQLiteStore, gate: Gate) -> asyncio.Task[Job]:
+    """A first add that is being committed, so that what comes now is one group."""
+    gate.shut()
+    first = asyncio.create_task(add(store))
+    await wait_until(gate.waiting.is_set, "the first group is being committed")
+    return first
+
+
+async def test_many_adds_at_once_share_one_commit(tmp_path: Path) -> None:
+    """What comes while one group is being written is the next group, whole."""
+    store, gate = await gated(tmp_path / "jobs.db")
+    first = await held(store, gate)
+    others = [asyncio.create_task(add(store)) for _ in range(200)]
+    await asyncio.sleep(0)
+    gate.open()
+    kept = await asyncio.gather(first, *others)
+    assert [job.order for job in kept] == list(range(1, 202))
+    assert gate.commits == 2
+    await store.close()
+    assert unsound(tmp_path / "jobs.db") == []
+
+
+async def test_what_changes_nothing_is_not_committed(tmp_path: Path) -> None:
+    """A refused move, a known key and a prune without work cost no flush of the disk."""
+    store, gate = await gated(tmp_path / "jobs.db")
+    job = await add(store, key="k")
+    assert gate.commits == 1
+    assert await store.move(job.id, change(Move.SUCCEED)) is None
+    assert await store.add([Job(id="b", task="t", key="k")], 9, request("k")) == ([job], False)
+    assert await store.prune(everything(9, 99.0, 10**6), 9.0, 9) == 0
+    assert gate.commits == 1
+    await store.close()
+
+
+async def test_one_bad_write_of_a_group_fails_alone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It gets its error; the others are kept, and counted."""
+    store, gate = await gated(tmp_path / "jobs.db")
+    first = await held(store, gate)
+    good = [asyncio.create_task(add(store)) for _ in range(4)]
+    bad = asyncio.create_task(store.add([Job(id="half \udcff", task="t")], 99))
+    full = asyncio.create_task(store.add([Job(id="full", task="t")], 0))
+    good += [asyncio.create_task(add(store)) for _ in range(4)]
+    await asyncio.sleep(0)
+    gate.open()
+    with pytest.raises(UnicodeEncodeError):
+        await bad
+    with pytest.raises(QueueFull):
+        await full
+    for task in [first, *good]:
+        assert await store.get((await task).id) == task.result()
+    assert (await store.counts())["queued"] == 9
+    assert store.trouble is None
+    assert "one write was refused" in caplog.text
+    await store.close()
+    assert unsound(tmp_path / "jobs.db") == []
+
+
+async def test_a_caller_that_gives_up_while_its_write_is_made_does_no_harm(tmp_path: Path) -> None:
+    """The job is there; those who wait beside it hear of theirs."""
+    complaints: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, what: complaints.append(what))
+    store, gate = await gated(tmp_path / "jobs.db")
+    first = await held(store, gate)
+    second, third = (asyncio.create_task(add(store)) for _ in range(2))
+    await asyncio.sleep(0)
+    first.cancel()
+    second.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    gate.open()
+    assert await store.get((await third).id) == third.result()
+    assert (await store.counts())["queued"] == 3
+    assert complaints == []
+    await store.close()
+
+
+# ---------------------------------------------------------------- what a read costs
+
+QUERIES: dict[str, Callable[[SQLiteStore], Coroutine[Any, Any, object]]] = {
+    "get": lambda store: store.get("x"),
+    "a page": lambda store: store.page(Query()),
+    "the next page": lambda store: store.page(Query(before=500)),
+    "a page of what runs": lambda store: store.page(Query(statuses=frozenset({"running"}))),
+    "a page of failures": lambda store: store.page(Query(statuses=frozenset({"failed"}))),
+    "a page of what is queued": lambda store: store.page(Query(statuses=frozenset({"queued"}))),
+    "a page of what is later": lambda store: store.page(Query(statuses=frozenset({"scheduled"}))),
+    "its next page": lambda store: store.page(Query(statuses=frozenset({"failed"}), before=500)),
+    "a page of cancels": lambda store: store.page(Query(statuses=frozenset({"canceled"}))),
+    "a page of a task": lambda store: store.page(Query(task="rare")),
+    "queued": lambda store: store.queued(["rare"], 9),
+    "due": lambda store: store.due(5.0, 9),
+    "expired": lambda store: store.expired(5.0, 9),
+    "events": lambda store: store.events(10**9, 9),
+    "steps": lambda store: store.steps("x"),
+    "ended": lambda store: store.prune({"succeeded": Keep(9, 1e9, 10**9)}, 5.0, 9),
+    "known": lambda store: store.add([Job(id="x", task="rare")], 0, request("known")),
+    "move": lambda store: store.move("x", change(Move.CLAIM)),
+}
+
+
+async def fill(store: SQLiteStore, count: int) -> None:
+    """Many jobs that are over; a few of each other kind among them."""
+    await add(store, task="rare", key="known")
+    for status in STATUSES:
+        await bring(store, status, task="rare", expires_at=9.0)
+    ids = [new_id() for _ in range(count)]
+    await store.add([Job(id=job_id, task="usual") for job_id in ids], 10**6)
+    for move in (Move.CLAIM, Move.SUCCEED):
+        await asyncio.gather(*(store.move(job_id, change(move)) for job_id in ids))
+
+
+async def statements_of(path: Path, queries: list[str]) -> dict[str, list[tuple[str, Any]]]:
+    """The statements that are run for each query, with their values."""
+    seen: list[tuple[str, Any]] = []
+
+    class Seeing:
+        def __init__(self, path: Path, read_only: bool) -> None:
+            self.real = connect(path, read_only)
+            self.close = self.real.close
+
+        @property
+        def in_transaction(self) -> bool:
+            return self.real.in_transaction
+
+        def execute(self, statement: str, values: Any = (), /) -> Any:
+            seen.append((statement, values))
+            return self.real.execute(statement, values)
+
+    store = SQLiteStore(path, connect=Seeing)
+    await store.open()
+    found = {}
+    for name in queries:
+        seen.clear()
+        await QUERIES[name](store)
+        found[name] = [each for each in seen if each[0].lstrip().startswith(("SELECT", "--"))]
+        assert found[name], f"{name} reads something"
+    await store.close()
+    return found
+
+
+@pytest.mark.slow
+async def test_every_query_has_an_index(tmp_path: Path) -> None:
+    """No query looks at all jobs, and none sorts them."""
+    path = tmp_path / "jobs.db"
+    store = SQLiteStore(path)
+    await store.open()
+    await fill(store, 50)
+    await store.close()
+    found = await statements_of(path, list(QUERIES))
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        for name, run in found.items():
+            for statement, values in run:
+                plan = connection.execute("EXPLAIN QUERY PLAN " + statement, values).fetchall()
+                steps = [row[3] for row in plan]
+                assert not any("TEMP B-TREE" in step for step in steps), (name, statement, steps)
+                if name == "a page":  # In the order of the table itself, up to its limit.
+                    assert steps == ["SCAN jobs"]
+                elif "counts" not in statement:
+                    assert "SCAN jobs" not in steps, (name, statement, steps)
+
+
+@pytest.mark.slow
+async def test_a_read_costs_the_same_however_many_jobs_are_kept(tmp_path: Path) -> None:
+    """Counted in steps of SQLite's machine: ten times the jobs, the same work."""
+    costs: list[dict[str, int]] = []
+    for count in (200, 2_000):
+        path = tmp_path / f"{count}.db"
+        store = SQLiteStore(path)
+        await store.open()
+        await fill(store, count)
+        await store.close()
+        found = await statements_of(path, list(QUERIES))
+        costs.append({name: sum(cost(path, *each) for each in run) for name, run in found.items()})
+    for name, few in costs[0].items():
+        assert costs[1][name] <= few * 1.1 + 20, (name, few, costs[1][name])
+
+
+def cost(path: Path, statement: str, values: Any) -> int:
+    """Steps of SQLite's machine."""
+    steps = 0
+
+    def step() -> int:
+        nonlocal steps
+        steps += 1
+        return 0
+
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.set_progress_handler(step, 1)
+        connection.execute(statement, values).fetchall()
+        connection.set_progress_handler(None, 1)
+    return steps
