@@ -28,6 +28,7 @@ from quart_app.http.meta import MetaRoutes
 from quart_app.http.openapi import OpenAPI
 from quart_app.http.routes import JobRoutes
 from quart_app.http.site import Limits, Site
+from quart_app.http.streams import StreamRoutes
 from quart_app.parts import Parts
 from quart_app.settings import Settings
 
@@ -111,6 +112,7 @@ class Jobs:
     def _blueprint(self, home: bool) -> Blueprint:
         blueprint = Blueprint("jobs", "quart_app.http")
         JobRoutes(self._site).register(blueprint)
+        StreamRoutes(self._site).register(blueprint)
         meta = MetaRoutes(self._site, OpenAPI(blueprint, self._site.prefix))
         meta.register(blueprint)
         if home:

@@ -23,7 +23,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "stores": ({"domain", "core.ports"}, {"msgspec"}),
     "checks": ({"domain", "core.ports"}, set()),
     "http": (
-        {"domain", "core.service", "core.ports"},
+        {"domain", "core.service", "core.follow", "core.ports"},
         {"hypercorn", "msgspec", "quart", "quart_schema", "werkzeug"},
     ),
 }

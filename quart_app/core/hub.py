@@ -15,6 +15,9 @@ from quart_app.domain.status import TERMINAL
 Subscriber = Callable[[JobEvent], None]
 EndSubscriber = Callable[[Job], None]
 
+BEHIND = 1_000
+"""Versions that wait for a follower who does not come for them."""
+
 
 class Watcher:
     """Follows one job: `next` gives its newest version, and skips none that is final.
@@ -55,6 +58,56 @@ class Watcher:
         return None if self.closed else self.newest
 
 
+class Follower:
+    """Follows one job, or all of them: `next` gives every version, in order.
+
+    Use it as a context manager; subscribe first, then read the store, then wait. One that falls
+    behind is let go, and may go on from the last ``seq`` that it has.
+    """
+
+    __slots__ = ("_event", "_hub", "_job_id", "_news", "ended")
+
+    def __init__(self, hub: Hub, job_id: str | None) -> None:
+        self._hub = hub
+        self._job_id = job_id
+        self._event = asyncio.Event()
+        self._news: list[Job] = []
+        self.ended = False
+
+    def __enter__(self) -> Follower:
+        self._hub.join(self._job_id, self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._hub.leave(self._job_id, self)
+
+    def tell(self, job: Job) -> None:
+        """Called by the hub with every new version."""
+        if len(self._news) >= BEHIND:
+            self.ended = True
+            self._news.clear()
+        if not self.ended:
+            self._news.append(job)
+        self._event.set()
+
+    def close(self) -> None:
+        """Called by the hub when it closes: what was told is still given, and nothing more."""
+        self.ended = True
+        self._event.set()
+
+    async def next(self, seconds: float) -> list[Job] | None:
+        """The versions since the last call; none when it has ended; None after so many seconds."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._event.wait()
+        except TimeoutError:
+            return None
+        news, self._news = self._news, []
+        if not self.ended:
+            self._event.clear()
+        return news
+
+
 class Hub:
     """Passes each event on, once and in order.
 
@@ -65,7 +118,7 @@ class Hub:
     def __init__(self, max_watchers: int = 10_000) -> None:
         self._subscribers: list[Subscriber] = []
         self._end_subscribers: list[EndSubscriber] = []
-        self._watchers: dict[str, set[Watcher]] = {}
+        self._watchers: dict[str | None, set[Watcher | Follower]] = {}
         self._count = 0
         self._max_watchers = max_watchers
         self.closed = False
@@ -95,16 +148,20 @@ class Hub:
         """A watcher of one job, to be entered with ``with``."""
         return Watcher(self, job_id)
 
-    def join(self, job_id: str, watcher: Watcher) -> None:
-        """Take a watcher in (see `Watcher`)."""
+    def follow(self, job_id: str | None) -> Follower:
+        """A follower of one job, or of all for None, to be entered with ``with``."""
+        return Follower(self, job_id)
+
+    def join(self, job_id: str | None, watcher: Watcher | Follower) -> None:
+        """Take a watcher or follower in."""
         self._watchers.setdefault(job_id, set()).add(watcher)
         self._count += 1
         self.attentive = True
         if self.closed:
             watcher.close()
 
-    def leave(self, job_id: str, watcher: Watcher) -> None:
-        """Let a watcher go (see `Watcher`)."""
+    def leave(self, job_id: str | None, watcher: Watcher | Follower) -> None:
+        """Let a watcher or follower go."""
         watchers = self._watchers[job_id]
         watchers.discard(watcher)
         if not watchers:
@@ -121,9 +178,10 @@ class Hub:
         if job.status in TERMINAL:
             for end_subscriber in self._end_subscribers:
                 end_subscriber(job)
-        if self._watchers and (watchers := self._watchers.get(job.id)):
-            for watcher in watchers:
-                watcher.tell(job)
+        if self._watchers:
+            for job_id in (job.id, None):
+                for watcher in self._watchers.get(job_id, ()):
+                    watcher.tell(job)
 
     def close(self) -> None:
         """Let everybody go who waits for an event; shutdown begins with this."""

@@ -272,14 +272,18 @@ class Service:
             the job: over, or with ``cancel_requested_at`` while it is still running.
         """
         while True:
-            withdrawn = await self.ledger.move(job_id, Move.WITHDRAW, reason="requested")
-            if withdrawn is not None:
-                await self.engine.forget(job_id)
-                return withdrawn
+            # At a shutdown a job may be put back while its code goes on: that ends with the
+            # process, and until then nobody may call it canceled.
+            stays = self.draining and job_id in self.registry
+            if not stays:
+                withdrawn = await self.ledger.move(job_id, Move.WITHDRAW, reason="requested")
+                if withdrawn is not None:
+                    await self.engine.forget(job_id)
+                    return withdrawn
             await self.ledger.note(job_id, cancel_requested=True)
             handle = self.registry.get(job_id)
             job = await self.get(job_id)
-            if job.status not in WAITING:
+            if stays or job.status not in WAITING:
                 break  # Otherwise its attempt has ended meanwhile, and another would follow.
         if handle is not None and not job.over:
             handle.ask("cancel")

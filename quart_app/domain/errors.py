@@ -17,6 +17,7 @@ and what the caller can do next. No formatting of responses. The tree::
     │   ├── InvalidArguments      422  the arguments do not fit the task
     │   ├── InvalidRequest        422  the request's own fields do not fit
     │   ├── KeyReused             422  an Idempotency-Key with another payload
+    │   ├── TooManyRequests       429  as many requests wait for jobs as may
     │   ├── QueueFull             503  try again later
     │   ├── Draining              503  this process is shutting down
     │   └── StoreUnavailable      503  the store does not answer
@@ -170,6 +171,14 @@ class KeyReused(JobsError):
             "use a new key for a new request"
         )
         super().__init__(message)
+
+
+class TooManyRequests(JobsError):
+    """As many requests wait for jobs as may."""
+
+    status = 429
+    slug = "too-many-requests"
+    title = "Too many requests"
 
 
 class QueueFull(JobsError):

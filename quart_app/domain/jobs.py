@@ -317,7 +317,8 @@ def annotate(job: Job, note: Note, seq: int) -> Job | None:
     noted = replace(
         job,
         cancel_requested_at=requested,
-        unresponsive=job.unresponsive or note.unresponsive,
+        # A job that was put back meanwhile waits: it is not the one that did not stop.
+        unresponsive=job.unresponsive or (note.unresponsive and job.status == "running"),
         progress=note.progress or job.progress,
     )
     return None if noted == job else replace(noted, updated_at=note.at, seq=seq)

@@ -6,6 +6,8 @@ here the jobs of a request begin when its answer has left. No route may live her
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
@@ -13,6 +15,12 @@ from hypercorn.middleware import ProxyFixMiddleware
 
 from quart_app.http.problems import CONTENT_TYPE, problem_body
 from quart_app.http.site import Site
+
+logger = logging.getLogger("quart_app.http")
+
+STALLED = 30.0
+"""Seconds for which a stream waits for its reader."""
+EVENT_STREAM = b"text/event-stream"
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Any]]
@@ -50,7 +58,9 @@ class Edge:
             return
         request = (await self._site.ready()).begin_request()
         try:
-            await self._app(scope, receive, send)
+            await self._app(scope, receive, Patience(send))
+        except Stalled:
+            logger.warning("a stream was closed: its reader has taken nothing for %g s", STALLED)
         finally:
             await request.close()
 
@@ -62,6 +72,40 @@ class Edge:
             return message
 
         await self._app(scope, receive_and_close, send)
+
+
+class Stalled(Exception):
+    """Who reads a stream takes nothing from it, and the connection is to be closed."""
+
+
+class Patience:
+    """Sends, and does not wait for ever where a stream's reader takes nothing.
+
+    Only for streams: elsewhere a timer would cost more than the answer, and keep the request's
+    context in memory until its time is over.
+
+    Args:
+        send: of the server.
+    """
+
+    __slots__ = ("_send", "_stream")
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._stream = False
+
+    def __call__(self, message: Any) -> Awaitable[None]:
+        if message["type"] == "http.response.start":
+            headers = message.get("headers", ())
+            self._stream = any(EVENT_STREAM in value for _, value in headers)
+        return self._in_time(message) if self._stream else self._send(message)
+
+    async def _in_time(self, message: Any) -> None:
+        try:
+            async with asyncio.timeout(STALLED):
+                await self._send(message)
+        except TimeoutError:
+            raise Stalled from None
 
 
 def ambiguous(headers: Iterable[tuple[bytes, bytes]]) -> bool:

@@ -25,7 +25,7 @@ from quart_app.http.operations import COMPONENTS, LATER, OPERATIONS, Operation, 
 REFERENCE = "#/components/schemas/{name}"
 Schema = dict[str, Any]
 START, START_DEFAULT, RETRY = "/start/{task}", "/start", "/jobs/{job_id}/retry"
-LATER_PROBLEMS = (409, 503)
+LATER_PROBLEMS = (409, 429, 503)
 """What may be answered with a ``Retry-After``."""
 
 
@@ -73,7 +73,9 @@ def responses(operation: Operation) -> Schema:
     """What a route answers, with the problems that it may answer."""
     result: Schema = {}
     for status, (schema, description, headers) in operation.answers.items():
-        result[str(status)] = answer(description, "application/json", schema, headers)
+        result[str(status)] = answer(description, operation.media, schema, headers)
+        if status == 204:
+            del result["204"]["content"]
     for status, description in operation.problems.items():
         headers = LATER if status in LATER_PROBLEMS else {}
         result[str(status)] = answer(description, "application/problem+json", ref(Problem), headers)

@@ -62,6 +62,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     parameters: tuple[Schema, ...] = ()
     body: Schema | None = None
     body_required: bool = False
+    media: str = "application/json"
 
 
 def ref(model: type) -> Schema:
@@ -120,6 +121,9 @@ BAD = {400: "The request cannot be understood"}
 OTHER = {403: "A page of another site sent this"}
 MISSING = {404: "There is no such job or task"}
 DOWN = {503: "The queue is full, the service shuts down, or the store is down"}
+BUSY = {429: "As many requests wait for jobs as may"}
+EVENTS = "text/event-stream"
+LAST = header("Last-Event-ID", "The id of the last event that was seen: the stream goes on there")
 BODY = {
     408: "The body did not come in time",
     413: "The body is too large",
@@ -227,6 +231,23 @@ OPERATIONS: dict[str, Operation] = {
         },
         problems={**MISSING, 409: "It failed or was canceled", **DOWN},
         parameters=(WAIT,),
+    ),
+    "job_events": Operation(
+        group="jobs",
+        answers={
+            200: (TEXT, "Each version of the job as one event, until it is over", {}),
+            204: ({}, "It is over, and its last event was seen", {}),
+        },
+        problems={**MISSING, **BUSY, **DOWN},
+        parameters=(LAST,),
+        media=EVENTS,
+    ),
+    "all_events": Operation(
+        group="jobs",
+        answers={200: (TEXT, "Each version of every job as one event, without end", {})},
+        problems={**BUSY, **DOWN},
+        parameters=(LAST,),
+        media=EVENTS,
     ),
     "retry": Operation(
         group="jobs",

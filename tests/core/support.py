@@ -180,7 +180,7 @@ class Core:
 
 
 class Tended(Core):
-    """A core as it runs in the app: with backlog and upkeep, and what its store holds taken over."""
+    """A core as it runs in the app: with backlog and upkeep, and its store's jobs taken over."""
 
     async def __aenter__(self) -> Core:
         await self.store.open()

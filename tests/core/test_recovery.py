@@ -554,7 +554,7 @@ async def test_a_crash_at_any_moment_loses_no_job_and_runs_none_too_often(path: 
         begun[number] += 1
         await asyncio.sleep(0.001)
 
-    tasks = [once, Task(often, max_attempts=50)]
+    tasks = (Task(once), Task(often, max_attempts=50))
     async with Tended(*tasks, store=SQLiteStore(path), room=0) as core:
         for name, numbers in (("once", range(100)), ("often", range(100, 200))):
             task = core.catalog[name]

@@ -193,7 +193,8 @@ async def test_the_record_tells_of_every_attempt() -> None:
         assert (ended.reason, ended.error) == (None, None)
         assert [each.reason for each in ended.history] == ["error", "timeout"]
         second = ended.history[1]
-        assert (second.attempt, second.ended_at - second.started_at) == (2, pytest.approx(4.0))
+        assert second.attempt == 2
+        assert second.ended_at - second.started_at == pytest.approx(4.0)
         assert second.error is not None
         assert second.error.code == "TimeoutError"
         tries = ["claim", "note", "retry", "due"]
@@ -228,11 +229,8 @@ async def test_a_timeout_is_of_one_attempt_and_is_tried_again() -> None:
     async with Tended(Task(job, timeout=5, max_attempts=3, retry=retry)) as core:
         ended = await core.run(job)
         moments.are(0, 8, 16)
-        assert (ended.status, ended.reason, core.now()) == (
-            "failed",
-            "timeout",
-            pytest.approx(21, abs=LATE),
-        )
+        assert (ended.status, ended.reason) == ("failed", "timeout")
+        assert core.now() == pytest.approx(21, abs=LATE)
         assert [each.reason for each in ended.history] == ["timeout", "timeout"]
 
 

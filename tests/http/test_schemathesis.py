@@ -24,6 +24,11 @@ max-examples = 8
 # No schema can say of every string in a free-form value that it has no NUL; those are 400.
 allow-x00 = false
 
+# A stream that does not end cannot be read to its end; tests/http/test_streams.py reads them.
+[[operations]]
+include-path-regex = "events$"
+enabled = false
+
 # Which arguments a retry may change depends on the job; the document can only say "of some task".
 [[operations]]
 include-operation-id = "retry"

@@ -1,0 +1,111 @@
+"""Streams of events (WHATWG, Server-sent events): one job's, and everybody's.
+
+A block is ``id: <seq>`` and ``data: <job document>``, with no name, so that ``onmessage`` sees
+every status. A reader that comes back with ``Last-Event-ID`` goes on where it was; one whose job is
+over, and who has seen that, gets 204, or else EventSource would connect again for ever. Only
+translation may live here.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
+
+from quart import Blueprint, Response, request
+from werkzeug.datastructures import Headers
+
+from quart_app.core.follow import follow, follow_all
+from quart_app.domain.errors import TooManyRequests
+from quart_app.domain.jobs import Job
+from quart_app.http.documents import document, encode
+from quart_app.http.requests import Fields, address_of, base_url
+from quart_app.http.site import Site
+
+KEEP_ALIVE = 15.0
+"""Seconds of silence after which a comment is sent, so that no proxy thinks the stream is dead."""
+RETRY = b"retry: 1000\n"
+"""Milliseconds until a browser comes back; inside the first block: alone some clients take it for
+an event."""
+HEADERS = {
+    "Content-Type": "text/event-stream",
+    "Cache-Control": "no-store",
+    "X-Accel-Buffering": "no",
+}
+ENCODED = 512
+"""Blocks that are kept for other readers of the same event."""
+
+
+class StreamRoutes:
+    """Bound to one site.
+
+    Args:
+        site: where they are mounted.
+    """
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._blocks: OrderedDict[tuple[int, str], bytes] = OrderedDict()
+
+    def register(self, blueprint: Blueprint) -> None:
+        """Put the routes into a blueprint."""
+        add = blueprint.add_url_rule
+        add("/events", "all_events", self.all_events, methods=["GET"])
+        add("/jobs/<job_id>/events", "job_events", self.job_events, methods=["GET"])
+
+    async def job_events(self, job_id: str) -> Response:
+        """Every version of one job, until it is over."""
+        after = self._after()
+        job = await self._site.service.get(job_id)
+        if after is not None and job.over and after >= job.seq:
+            response = Response(b"", 204, Headers({"Cache-Control": "no-store"}))
+            del response.headers["Content-Type"]
+            return response
+        return self._stream(lambda: follow(self._site.service, job_id, after, KEEP_ALIVE))
+
+    async def all_events(self) -> Response:
+        """Every version of every job, from now on or from the last that was seen."""
+        after = self._after()
+        return self._stream(lambda: follow_all(self._site.service, after, KEEP_ALIVE))
+
+    def _after(self) -> int | None:
+        """The last event that the reader has. What is no number was none of ours."""
+        text = request.headers.get("Last-Event-ID", "")
+        return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
+
+    def _stream(self, make: Callable[[], AsyncGenerator[Job | None]]) -> Response:
+        if self._site.service.hub.full:
+            message = (
+                "As many requests wait for jobs as may: come back later, or ask GET /jobs/{id}"
+            )
+            raise TooManyRequests(message, retry_after=5.0)
+        fields = Fields(request.scope["headers"])
+        host = fields.get("host") or address_of(request.scope["server"])
+        base = base_url(request.scheme, host, request.root_path) + self._site.prefix
+        response = Response(self._write(make, base), 200, HEADERS)
+        response.timeout = None  # Quart would cut it after a minute.
+        return response
+
+    async def _write(
+        self, make: Callable[[], AsyncGenerator[Job | None]], base: str
+    ) -> AsyncIterator[bytes]:
+        first = True
+        async with aclosing(make()) as versions:
+            async for job in versions:
+                if job is None:
+                    yield b": keep-alive\n\n"
+                    continue
+                block = self._block(job, base)
+                yield RETRY + block if first else block
+                first = False
+
+    def _block(self, job: Job, base: str) -> bytes:
+        """One event; made once for all who read it."""
+        key = (job.seq, base)
+        block = self._blocks.get(key)
+        if block is None:
+            data = encode(document(job, self._site.service, base))
+            block = self._blocks[key] = b"id: %d\ndata: %b\n\n" % (job.seq, data)
+            if len(self._blocks) > ENCODED:
+                self._blocks.popitem(last=False)
+        return block

@@ -1,0 +1,144 @@
+"""Following jobs: every version once and in order, from any point in the past."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+
+import pytest
+
+from quart_app.core import hub
+from quart_app.core.follow import REPLAYED, follow, follow_all
+from quart_app.domain.errors import NoSuchJob
+from quart_app.domain.jobs import Job
+from quart_app.domain.status import Move
+from tests.core.support import Core
+
+pytestmark = pytest.mark.virtual
+
+
+async def sleeps(seconds: float = 1.0) -> None:
+    """Takes a while."""
+    await asyncio.sleep(seconds)
+
+
+async def seen(stream: AsyncGenerator[Job | None, None]) -> list[tuple[int, str]]:
+    """What a reader is told until the end: seq and status."""
+    return [(job.seq, job.status) async for job in stream if job is not None]
+
+
+async def test_a_reader_is_told_every_status_once_and_in_order() -> None:
+    """From the first that it could see to the final one; then the stream ends."""
+    async with Core(sleeps, room=1) as core:
+        first = await core.start(sleeps)
+        second = await core.start(sleeps)
+        told = await seen(follow(core.service, second, None, 60))
+        assert told == [(2, "queued"), (5, "running"), (6, "succeeded")]
+        assert await seen(follow(core.service, first, None, 60)) == [(4, "succeeded")]
+
+
+async def test_a_reader_that_comes_back_goes_on_where_it_was() -> None:
+    """It gets the newest version if it has not seen that, and nothing that it has."""
+    async with Core(sleeps) as core:
+        job_id = await core.start(sleeps)
+        stream = follow(core.service, job_id, None, 60)
+        job = await anext(stream)
+        await stream.aclose()
+        assert job is not None
+        await core.ended(job_id)
+        assert await seen(follow(core.service, job_id, job.seq, 60)) == [(3, "succeeded")]
+        assert await seen(follow(core.service, job_id, 3, 60)) == []
+        assert core.hub.watchers == 0
+
+
+async def test_an_unknown_job_cannot_be_followed() -> None:
+    """Also one whose record has expired."""
+    async with Core(sleeps) as core:
+        with pytest.raises(NoSuchJob):
+            await seen(follow(core.service, "nothing", None, 60))
+
+
+async def test_silence_is_broken_by_signs_of_life() -> None:
+    """So that nobody on the way takes the stream for dead."""
+    async with Core(sleeps) as core:
+        job_id = await core.start(sleeps, seconds=10)
+        told = [job async for job in follow(core.service, job_id, None, 3)]
+        assert [job and job.status for job in told] == [
+            *("queued", "running", None, None, None, "succeeded")
+        ]
+
+
+async def test_a_reader_of_all_is_told_of_all() -> None:
+    """Each version of each job, in the order in which they came about, from now on."""
+    async with Core(sleeps) as core:
+        before = await core.start(sleeps, seconds=0.5)
+        await core.ended(before)
+        stream = follow_all(core.service, None, 60)
+        reading = asyncio.create_task(seen(stream))
+        await asyncio.sleep(0)
+        ids = [await core.start(sleeps) for _ in range(2)]
+        await core.ended(ids[1])
+        await asyncio.sleep(0)
+        core.hub.close()
+        statuses = ["queued", "queued", "running", "running", "succeeded", "succeeded"]
+        assert await reading == list(zip(range(4, 10), statuses, strict=True))
+
+
+async def test_what_was_missed_of_all_is_told_first() -> None:
+    """Each job's newest version, however many there are; then it goes on."""
+    count = 2 * REPLAYED + 7
+    async with Core(sleeps) as core:
+        await core.ledger.open([Job(id=str(number), task="sleeps") for number in range(count)])
+        for number in range(count):
+            await core.ledger.move(str(number), Move.CLAIM)
+        stream = follow_all(core.service, 5, 60)
+        reading = asyncio.create_task(seen(stream))
+        await asyncio.sleep(1)
+        await core.ledger.move("3", Move.SUCCEED)
+        core.hub.close()
+        told = await reading
+        assert told[:-1] == [(count + number + 1, "running") for number in range(count)]
+        assert told[-1] == (2 * count + 1, "succeeded")
+        for number in range(count):
+            await core.ledger.move(str(number), Move.SUCCEED)
+
+
+async def test_a_reader_that_falls_behind_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It costs nobody anything, and comes back for what it missed."""
+    monkeypatch.setattr(hub, "BEHIND", 10)
+    async with Core(sleeps) as core:
+        slow, quick = core.hub.follow(None), core.hub.follow(None)
+        with slow, quick:
+            told: list[Job] = []
+            for _ in range(20):
+                await core.start(sleeps, seconds=0)
+                told += await quick.next(1) or []
+            assert len(told) >= 20
+            assert not quick.ended
+            assert await slow.next(1) == []
+            assert slow.ended
+        await core.engine.idle()
+
+
+async def test_streams_end_at_a_shutdown() -> None:
+    """What was told before is still given."""
+    async with Core(sleeps) as core:
+        job_id = await core.start(sleeps, seconds=5)
+        reading = asyncio.create_task(seen(follow(core.service, job_id, None, 60)))
+        await asyncio.sleep(1)
+        core.hub.close()
+        assert await reading == [(2, "running")]
+        assert await seen(follow(core.service, job_id, None, 60)) == [(2, "running")]
+        assert core.now() < 2
+        await core.ended(job_id)
+
+
+async def test_a_thousand_readers_of_one_job_are_each_told_all() -> None:
+    """And none is told anything twice."""
+    async with Core(sleeps, room=1) as core:
+        await core.start(sleeps)
+        job_id = await core.start(sleeps)
+        streams = [follow(core.service, job_id, None, 60) for _ in range(1_000)]
+        told = await asyncio.gather(*map(seen, streams))
+        assert set(map(tuple, told)) == {((2, "queued"), (5, "running"), (6, "succeeded"))}
+        assert core.hub.watchers == 0
