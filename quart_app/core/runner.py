@@ -134,9 +134,12 @@ class Runner:
     def _overdue(self, handle: Handle) -> None:
         """A function goes on past the grace: that is said, and its status stays what it is."""
         logger.warning("job %s does not stop: unresponsive", handle.job_id)
-        self._notes.add(task := asyncio.create_task(self._note(handle.job_id)))
+        self._notes.add(task := asyncio.create_task(self._note(handle)))
         task.add_done_callback(self._notes.discard)
 
-    async def _note(self, job_id: str) -> None:
+    async def _note(self, handle: Handle) -> None:
         with contextlib.suppress(StoreUnavailable):
-            await self._ledger.note(job_id, unresponsive=True)
+            job = await self._store.get(handle.job_id)
+            # Not of a job that the shutdown has queued meanwhile for its next attempt.
+            if job is not None and job.status == "running" and handle.inside:
+                await self._ledger.note(job.id, attempt=job.attempt, unresponsive=True)

@@ -60,6 +60,8 @@ class Policy(msgspec.Struct, frozen=True, gc=False):
     retry: Retry = Retry()
 
 
+SUCCEEDED = Outcome(SUCCEED, None, b"null")
+"""As most functions end."""
 TIMEOUT = TimeoutError()
 
 
@@ -80,7 +82,7 @@ def decide(ended: Ended, stopped: Stopped, job: Job, policy: Policy, luck: float
     'CancelledError'
     """
     if ended.kind == "returned":
-        return Outcome(SUCCEED, None, ended.result)
+        return SUCCEEDED if ended.result == b"null" else Outcome(SUCCEED, None, ended.result)
     if ended.kind in ("canceled", "not begun"):
         return _stopped(ended, stopped, job, policy, luck)
     if ended.kind == "rejected":

@@ -204,6 +204,7 @@ class Sweep:
         self.breaches: list[str] = []
         self.played = 0
         self._probes: dict[str, Probe] = {}
+        self._left_behind: Callable[[], int] = int
 
     async def _job(self, ctx: Context) -> object:
         probe = self._probes[ctx.id]
@@ -222,12 +223,14 @@ class Sweep:
         )
         core = Tended(task, room=room, drain=DRAIN, grace=GRACE, store=store, window=2)
         core.hub.subscribe(self._told)
+        self._left_behind = lambda: core.drain.left
         return core
 
     def _told(self, event: JobEvent) -> None:
         probe = self._probes.setdefault(event.job.id, Probe())
         if event.job.status in TERMINAL:
-            given_up = event.job.reason == "shutdown"
+            # What a shutdown leaves behind runs until the process ends, a moment later.
+            given_up = self._left_behind() > 0
             probe.inside_when_over += probe.inside and not given_up
             probe.over = True
 

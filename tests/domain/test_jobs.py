@@ -196,7 +196,7 @@ def test_a_note_leaves_the_status_alone(status: Status) -> None:
     assert (noted is None) == (status in TERMINAL) == job.over
     if noted is not None:
         assert noted.status == status
-        assert (noted.cancel_requested_at, noted.unresponsive) == (3.0, True)
+        assert (noted.cancel_requested_at, noted.unresponsive) == (3.0, status == "running")
         assert (noted.progress, noted.updated_at, noted.seq) == (Progress(1, 2), 3.0, 9)
         assert annotate(noted, note, 10) is None
     assert annotate(job, Note(at=3.0, attempt=1, unresponsive=True), 9) is None
@@ -204,11 +204,18 @@ def test_a_note_leaves_the_status_alone(status: Status) -> None:
 
 def test_the_first_request_to_cancel_is_the_one_that_is_shown() -> None:
     """A second one changes nothing, and a note without progress keeps the last."""
-    job = Job(id="a", task="t", cancel_requested_at=1.0, progress=Progress(1, 2))
+    job = Job(id="a", task="t", status="running", cancel_requested_at=1.0, progress=Progress(1, 2))
     assert annotate(job, Note(at=5.0, cancel_requested=True), 9) is None
     flagged = annotate(job, Note(at=5.0, unresponsive=True), 9)
     assert flagged is not None
     assert (flagged.cancel_requested_at, flagged.progress) == (1.0, Progress(1, 2))
+
+
+@pytest.mark.parametrize("status", ["scheduled", "queued"])
+def test_only_a_job_that_runs_can_be_unresponsive(status: Status) -> None:
+    """One that was put back meanwhile is not the one that did not stop."""
+    job = Job(id="a", task="t", status=status, attempt=1)
+    assert annotate(job, Note(at=5.0, unresponsive=True), 9) is None
 
 
 @pytest.mark.parametrize(

@@ -40,9 +40,9 @@ class Transaction:
 
     def __init__(self, connection: Connection) -> None:
         self._execute = connection.execute
-        # The newest versions of jobs that are not over: a job is written three times within a
-        # moment, and nobody else writes.
-        self._live: dict[str, Job] = {}
+        # The newest versions of jobs that are not over, with the bytes of their steps: a job is
+        # written three times within a moment, and nobody else writes.
+        self._live: dict[str, tuple[Job, int]] = {}
         self.reload()
 
     def reload(self) -> None:
@@ -64,8 +64,9 @@ class Transaction:
         Args:
             probe: write the heads in any case, to see whether the disk takes it.
         """
-        for status in self._touched:
-            self._execute(sql("keep_counts"), (self.jobs[status], self.bytes[status], status))
+        if self._touched:
+            jobs = [self.jobs[status] for status in STATUSES]
+            self._execute(sql("keep_counts"), [*jobs, *(self.bytes[each] for each in STATUSES)])
         if self.seq != self._seq_before or probe:
             self._execute(sql("keep_heads"), (self.place, self.seq))
         changed = bool(self._touched) or self.seq != self._seq_before or self.steps or probe
@@ -92,7 +93,7 @@ class Transaction:
             force_setattr(job, "seq", self.seq)
             self._execute(sql("add"), row_of(job))
             self._count(job.status, 1)
-            self._remember(job)
+            self._remember(job, 0)
         if key is not None:
             values = (jobs[0].task, key.key, key.fingerprint, jobs[0].order, len(jobs))
             self._execute(sql("keep_key"), values)
@@ -114,25 +115,27 @@ class Transaction:
         self.bytes[status] += size
         self._touched.add(status)
 
-    def _get(self, job_id: str) -> Job | None:
-        if (job := self._live.get(job_id)) is not None:
-            return job
-        row = self._execute(sql("get"), (job_id,)).fetchone()
-        return None if row is None else job_of(row)
+    def _get(self, job_id: str) -> tuple[Job | None, int]:
+        """A job, and the bytes of its steps."""
+        if (live := self._live.get(job_id)) is not None:
+            return live
+        row = self._execute(sql("mine"), (job_id,)).fetchone()
+        return (None, 0) if row is None else (job_of(row), row[-1])
 
-    def _remember(self, job: Job) -> None:
+    def _remember(self, job: Job, step_bytes: int) -> None:
         if job.status in TERMINAL:
             self._live.pop(job.id, None)
             return
         if len(self._live) >= LIVE:
             self._live.clear()
-        self._live[job.id] = job
+        self._live[job.id] = job, step_bytes
 
     def move(self, job_id: str, change: Change) -> Job | None:
-        before = self._get(job_id)
+        before, step_bytes = self._get(job_id)
         job = None if before is None else apply(before, change, self.seq + 1)
         if before is None or job is None:
             return None
+        size = job.size + step_bytes if change.move.terminal else 0
         self.seq += 1
         values = (
             job.seq,
@@ -148,18 +151,17 @@ class Transaction:
             None if job.result is None else job.result.decode(),
             text(job.error),
             text(job.history),
-            int(change.move.terminal),
-            job.size,
+            size,
             job.order,
         )
-        (size,) = self._execute(sql("move"), values).fetchone()
-        self._remember(job)
+        self._execute(sql("move"), values)
+        self._remember(job, step_bytes)
         self._count(before.status, -1)
         self._count(job.status, 1, size)
         return job
 
     def note(self, job_id: str, note: Note) -> Job | None:
-        before = self._get(job_id)
+        before, step_bytes = self._get(job_id)
         job = None if before is None else annotate(before, note, self.seq + 1)
         if job is not None:
             self.seq += 1
@@ -172,16 +174,17 @@ class Transaction:
                 job.order,
             )
             self._execute(sql("note"), values)
-            self._remember(job)
+            self._remember(job, step_bytes)
         return job
 
     def keep_step(self, job_id: str, attempt: int, name: str, result: bytes) -> bool:
-        job = self._get(job_id)
+        job, step_bytes = self._get(job_id)
         if job is None or job.status != "running" or job.attempt != attempt:
             return False
         values = (job.order, name, result.decode())
         if self._execute(sql("keep_step"), values).fetchone() is not None:
             self._execute(sql("count_step"), (len(result), job.order))
+            self._remember(job, step_bytes + len(result))
             self.steps = True
         return True
 

@@ -1,0 +1,6 @@
+-- What the thread that writes looks at: with the bytes of the job's steps.
+SELECT
+    place, id, seq, task, status, reason, args, tags, attempt, max_attempts, created_at, updated_at,
+    run_at, expires_at, started_at, finished_at, progress, cancel_requested_at, unresponsive,
+    retry_of, parent, key, result, error, history, step_bytes
+FROM jobs WHERE id = ?;
