@@ -144,6 +144,8 @@ class Parts:
         self.watchdog.stop()
         await self.upkeep.stop()
         unserve(self.service)
+        if self.drain.left:
+            self.store.reserve()
         await self.store.close()
 
     def abandon(self) -> None:

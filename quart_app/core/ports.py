@@ -52,6 +52,10 @@ class Store(Protocol):
     async def close(self) -> None:
         """Let go of it. Twice is fine; afterwards every call raises `StoreUnavailable`."""
 
+    def reserve(self) -> None:
+        """Code of a job goes on after `close`: where one process at a time may work with the store,
+        the next one has to wait until this one has ended."""
+
     def abandon(self) -> None:
         """Let go without an event loop: the one that it was opened on has gone. May block a
         little."""

@@ -74,6 +74,9 @@ class MemoryStore:
     async def close(self) -> None:
         self._open = False
 
+    def reserve(self) -> None:
+        return  # It is gone with this process.
+
     def abandon(self) -> None:
         self._open = False
 

@@ -245,6 +245,7 @@ async def test_scheduled_jobs_survive_in_the_file(path: Path) -> None:
         assert (await core.job(later.id)).run_at == later.run_at
 
 
+@pytest.mark.slow
 async def test_a_job_between_two_attempts_has_its_next_one(path: Path) -> None:
     """Its attempts are counted on."""
     seen: list[int] = []
@@ -432,6 +433,7 @@ async def test_a_running_job_whose_task_is_gone_is_decided_all_the_same(attempts
         assert (await core.job(job_id)).result == (None if attempts == 1 else b'"back"')
 
 
+@pytest.mark.slow
 @pytest.mark.virtual
 async def test_thousands_of_lost_jobs_are_decided_once_each() -> None:
     """More than one page of them, and more than one batch."""
@@ -542,6 +544,7 @@ async def test_a_shutdown_does_not_wait_for_a_store_that_is_away() -> None:
         assert (ended.result, ended.attempt) == (b'"attempt 2"', 2)
 
 
+@pytest.mark.slow
 async def test_a_crash_at_any_moment_loses_no_job_and_runs_none_too_often(path: Path) -> None:
     """Again and again while hundreds wait: at most so many begin, and each comes to an end."""
     begun: Counter[int] = Counter()

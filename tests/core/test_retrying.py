@@ -576,12 +576,12 @@ async def test_a_job_that_is_due_sooner_does_not_wait_for_one_that_is_due_later(
     async with Tended(job) as core:
         task = core.catalog["job"]
         ids = []
-        for delay in (1_000.0, 10.25, 5.5, 5.75, 10.5):
+        for delay in (300.0, 10.25, 5.5, 5.75, 10.5):
             opened, _ = await core.service.start(task, b"{}", make_options(delay=delay))
             ids.append(opened.id)
         await core.service.cancel(ids[2])
-        await asyncio.sleep(1_001)
-        moments.are(5.75, 10.25, 10.5, 1_000)
+        await asyncio.sleep(301)
+        moments.are(5.75, 10.25, 10.5, 300)
 
 
 @pytest.mark.virtual

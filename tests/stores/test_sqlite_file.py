@@ -522,3 +522,17 @@ async def test_the_file_is_opened_so_that_an_answer_means_on_disk(tmp_path: Path
     opened.clear()
     await store.close()
     assert not path.with_name("jobs.db-wal").exists()  # The writer was the last, and took it in.
+
+
+async def test_a_file_whose_jobs_still_run_stays_ours(tmp_path: Path) -> None:
+    """A job that did not stop at the shutdown goes on until the process ends: before that nobody
+    may run it again."""
+    store = SQLiteStore(tmp_path / "jobs.db")
+    await store.open()
+    store.reserve()
+    await store.close()
+    try:
+        with pytest.raises(StoreRefused, match=f"in use by process {os.getpid()}"):
+            await SQLiteStore(tmp_path / "jobs.db").open()
+    finally:
+        store._owner.release()

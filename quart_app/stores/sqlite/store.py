@@ -60,6 +60,7 @@ class SQLiteStore:
         self.path = path
         self._connect = connect
         self._owner = Owner(path)
+        self._reserved = False
         self._writer: Writer | None = None
         self._readers: Readers | None = None
 
@@ -99,6 +100,9 @@ class SQLiteStore:
         if (end := self._stop()) is not None:
             await _in_thread(end)
 
+    def reserve(self) -> None:
+        self._reserved = True
+
     def abandon(self) -> None:
         if (end := self._stop()) is not None:
             end()
@@ -117,7 +121,8 @@ class SQLiteStore:
         if readers is not None:  # First, so that the writer is the last and takes the log in.
             readers.join(END)
         if writer.end(END):
-            self._owner.release()
+            if not self._reserved:
+                self._owner.release()
         else:  # It may still write, so nobody else may: the lock ends with this process.
             logger.error("%s hangs: what was being written may be there or not", self.path)
 
