@@ -13,6 +13,8 @@ if [ ! -x "$folder/bin/python" ]; then
 fi
 pip="$folder/bin/python -m pip --disable-pip-version-check"
 grep -v '^-e ' "requirements/$kind.lock" > "$folder/requirements.txt"
-$pip install --quiet --require-hashes -r "$folder/requirements.txt"
+# The lock is complete, and nothing is to be looked for beside it: pip takes "coverage[toml]" for another
+# package than the "coverage" that is locked, and asks for its newest release.
+$pip install --quiet --no-deps --require-hashes -r "$folder/requirements.txt"
 $pip install --quiet --no-deps --no-build-isolation -e .
 touch "$folder/.run" "$folder/.$kind"

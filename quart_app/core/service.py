@@ -376,7 +376,10 @@ class Service:
         return NotFinished(f"Job {job.id} is {job.status}", retry_after=self.retry_after(job))
 
     def retry_after(self, job: Job) -> float:
-        """Seconds after which another look is worth it: what its task usually takes, 1 to 60."""
+        """Seconds after which another look is worth it: what its task usually takes, or the time
+        until it may begin; 1 to 60."""
+        if job.status == "scheduled" and job.run_at is not None:
+            return min(60.0, max(1.0, job.run_at - self.ledger.clock()))
         typical = self.durations.typical(job.task)
         if typical is None:
             return 1.0

@@ -98,7 +98,11 @@ def make_options(
 def _seconds(name: str, value: Duration | None) -> float | None:
     if value is None:
         return None
-    seconds = value.total_seconds() if isinstance(value, dt.timedelta) else float(value)
+    try:
+        seconds = value.total_seconds() if isinstance(value, dt.timedelta) else float(value)
+    except (TypeError, ValueError):
+        message = f"{name} is seconds as a number, or a timedelta, not {value!r}"
+        raise InvalidRequest(message) from None
     if not 0 <= seconds <= FAR:
         raise InvalidRequest(f"{name} is 0 to {FAR:.0f} seconds, not {seconds!r}")
     return seconds

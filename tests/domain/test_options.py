@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from itertools import combinations
+from typing import Any
 
 import pytest
 
@@ -130,3 +131,11 @@ def test_the_fingerprint_is_of_the_whole_request() -> None:
         assert one != other
     again = [options.request_key(kind, list(batch)) for options, kind, batch in requests]
     assert again == keys
+
+
+@pytest.mark.parametrize("name", ["delay", "expires"])
+def test_a_duration_that_is_no_number_is_refused_in_words(name: str) -> None:
+    """As every other wrong option is."""
+    options: dict[str, Any] = {name: "1h"}
+    with pytest.raises(InvalidRequest, match=f"{name} is seconds as a number, or a timedelta"):
+        make_options(**options)
