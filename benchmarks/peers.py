@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 from benchmarks.processes import answer
 from benchmarks.tasks import NO_LIMITS, noop
@@ -64,12 +65,13 @@ async def dbos(folder: Path) -> float:
         }
     )
 
-    @DBOS.workflow()
     async def nothing() -> None:
         return
 
+    workflow: Any = DBOS.workflow()(nothing)
+
     async def one() -> None:
-        handle = await DBOS.start_workflow_async(nothing)
+        handle = await DBOS.start_workflow_async(workflow)
         await handle.get_result()
 
     DBOS.launch()
@@ -85,10 +87,10 @@ async def huey(folder: Path) -> float:
 
     queue = SqliteHuey(filename=str(folder / "huey.db"), fsync=True)
 
-    @queue.task()  # type: ignore[untyped-decorator]
     def nothing() -> int:
         return 1
 
+    job: Any = queue.task()(nothing)
     consumer = queue.create_consumer(workers=4, periodic=False, initial_delay=0.001, max_delay=0.01)
     consumer.start()
     ended = [0] * CALLERS
@@ -96,7 +98,7 @@ async def huey(folder: Path) -> float:
 
     def call(number: int) -> None:
         while (now := time.perf_counter()) < until:
-            nothing().get(blocking=True, backoff=1.05, max_delay=0.05)
+            job().get(blocking=True, backoff=1.05, max_delay=0.05)
             ended[number] += now > until - SECONDS
 
     threads = [threading.Thread(target=call, args=(number,)) for number in range(CALLERS)]
