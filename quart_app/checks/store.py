@@ -175,6 +175,9 @@ async def knows_the_key_of_many(store: Store) -> None:
     await store.move(jobs[3].id, change(Move.WITHDRAW))
     await store.prune(everything(0, 0.0, 0), 9.0, 9)
     require((await store.add(again, 99, request("k")))[1], "once one is forgotten, so is the key")
+    await store.move(jobs[4].id, change(Move.WITHDRAW, 3.0))
+    await store.prune(everything(0, 0.0, 0), 9.0, 9)
+    require(not (await store.add(again, 99, request("k")))[1], "a key used again stays known")
 
 
 async def makes_one_of_many_with_one_key(store: Store) -> None:

@@ -260,7 +260,10 @@ class MemoryStore:
         del self._jobs[job.id]
         self._steps.pop(job.id, None)
         if job.key is not None:
-            self._keys.pop((job.task, job.key), None)
+            known = self._keys.get((job.task, job.key))
+            # A key that was forgotten with another of its jobs may have been used again since.
+            if known is not None and job.id in known[1]:
+                del self._keys[job.task, job.key]
         if len(self._ids) > 2 * len(self._jobs) + SCAN:
             self._ids = list(self._jobs)  # A dictionary keeps the order of its keys.
             self._orders = [job.order for job in self._jobs.values()]

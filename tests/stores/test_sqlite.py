@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 from msgspec.structs import replace
 
 from quart_app.checks.store import add, bring, change, everything, request
@@ -34,6 +34,7 @@ from quart_app.domain.jobs import (
 )
 from quart_app.domain.status import STATUSES, TERMINAL, Move, Status
 from quart_app.stores.memory import MemoryStore
+from quart_app.stores.sqlite import transaction
 from quart_app.stores.sqlite.file import connect, statements
 from quart_app.stores.sqlite.rows import job_of, row_of
 from quart_app.stores.sqlite.store import SQLiteStore
@@ -44,6 +45,7 @@ from tests.stores.faults import Gate, hooked, unsound
 T = TypeVar("T")
 
 MAX_WAITING = 8
+LIVE = transaction.LIVE
 
 
 @pytest.mark.slow
@@ -73,6 +75,11 @@ class Pair(RuleBasedStateMachine):
         self.now = 0.0
         self.runner.run(self.memory.open())
         self.runner.run(self.sqlite.open())
+
+    @initialize(live=st.sampled_from([1, 3, 20_000]))
+    def remember(self, live: int) -> None:
+        """However many jobs are remembered beside their rows."""
+        transaction.LIVE = live
 
     def answer(self, call: Coroutine[Any, Any, T]) -> T | type[Exception]:
         try:
@@ -214,6 +221,7 @@ class Pair(RuleBasedStateMachine):
             self.both(lambda store, job_id=job_id: store.get(job_id))  # type: ignore[misc]
             self.both(lambda store, job_id=job_id: store.steps(job_id))  # type: ignore[misc]
         self.runner.run(self.sqlite.close())
+        transaction.LIVE = LIVE
         assert unsound(self.path) == []
         self.runner.close()
         self.folder.cleanup()
@@ -446,8 +454,10 @@ async def test_one_bad_write_of_a_group_fails_alone(
 ) -> None:
     """It gets its error; the others are kept, and counted."""
     store, gate = await gated(tmp_path / "jobs.db")
+    earlier = await add(store)
     first = await held(store, gate)
     good = [asyncio.create_task(add(store)) for _ in range(4)]
+    claim = asyncio.create_task(store.move(earlier.id, change(Move.CLAIM)))
     bad = asyncio.create_task(store.add([Job(id="half \udcff", task="t")], 99))
     full = asyncio.create_task(store.add([Job(id="full", task="t")], 0))
     good += [asyncio.create_task(add(store)) for _ in range(4)]
@@ -457,6 +467,9 @@ async def test_one_bad_write_of_a_group_fails_alone(
         await bad
     with pytest.raises(QueueFull):
         await full
+    claimed = await claim
+    assert claimed is not None  # What was taken back was not remembered.
+    assert await store.get(earlier.id) == claimed
     for task in [first, *good]:
         assert await store.get((await task).id) == task.result()
     assert (await store.counts())["queued"] == 9

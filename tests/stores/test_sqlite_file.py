@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import random
 import signal
@@ -285,7 +286,13 @@ async def test_a_damaged_header_is_refused_or_does_no_harm(seed: int, tmp_path: 
 
 @pytest.mark.parametrize(
     "damage",
-    ["DROP TABLE counts", "DELETE FROM heads", "DELETE FROM counts WHERE jobs = 1"],
+    [
+        "PRAGMA user_version = 0",
+        "PRAGMA user_version = -1",
+        "DROP TABLE counts",
+        "DELETE FROM heads",
+        "DELETE FROM counts WHERE jobs = 1",
+    ],
 )
 async def test_a_store_without_its_heads_or_counts_is_refused(damage: str, tmp_path: Path) -> None:
     """Nothing is built on what is not there."""
@@ -294,6 +301,18 @@ async def test_a_store_without_its_heads_or_counts_is_refused(damage: str, tmp_p
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute(damage)
     assert "restore a backup" in await refusal(path)
+
+
+async def test_a_disk_without_locks_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The message says what the system says."""
+
+    def no_locks(*_: object) -> None:
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    assert "cannot be used: No locks available" in await refusal(tmp_path / "jobs.db")
 
 
 async def test_a_file_system_without_shared_memory_is_refused(tmp_path: Path) -> None:
@@ -522,6 +541,26 @@ async def test_the_file_is_opened_so_that_an_answer_means_on_disk(tmp_path: Path
     opened.clear()
     await store.close()
     assert not path.with_name("jobs.db-wal").exists()  # The writer was the last, and took it in.
+
+
+@pytest.mark.parametrize(("room", "pages"), [(1e6, 100), (math.inf, 1_000)])
+async def test_a_small_disk_has_its_log_taken_in_early(
+    room: float, pages: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the log could take the room that the database needs; an odd system is no small disk."""
+    assert await asyncio.to_thread(file.room, tmp_path / "not there") == math.inf
+    monkeypatch.setattr(file, "room", lambda _: room)
+    opened: list[sqlite3.Connection] = []
+
+    def seen(path: Path, read_only: bool) -> file.Connection:
+        opened.append(file.connect(path, read_only))
+        return opened[-1]
+
+    store = SQLiteStore(tmp_path / "jobs.db", connect=seen)
+    await store.open()
+    assert opened[0].execute("PRAGMA wal_autocheckpoint").fetchone() == (pages,)
+    opened.clear()
+    await store.close()
 
 
 async def test_a_file_whose_jobs_still_run_stays_ours(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from quart_app.stores.sqlite.file import Connection
 from quart_app.stores.sqlite.rows import job_of, row_of, text
 from quart_app.stores.sqlite.verbs import sql
 
-LIVE = 20_000
+LIVE = 2_000
 """Jobs that are remembered beside their rows."""
 
 
