@@ -113,7 +113,11 @@ class Processes:
             if pool is None or slots is None:
                 raise ProcessDied("the process of the job never began: its pool was closed")
             slots.clear()
-            future = pool.schedule(child.run, args=(call,))
+            try:
+                future = pool.schedule(child.run, args=(call,))
+            except RuntimeError as error:  # Its process died before it was asked for anything.
+                message = f"the process of the job never began: the pool broke: {error}"
+                raise ProcessDied(message) from None
 
             def kill() -> None:
                 _signal(slots.slot, KILLED)

@@ -302,6 +302,24 @@ async def test_a_pool_that_breaks_loses_its_jobs() -> None:
         assert (await core.run(tasks.double, number=1)).status == "succeeded"
 
 
+async def test_a_pool_that_broke_before_it_was_asked_loses_its_job(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A process may die between its start and its first job: nobody waits for ever."""
+
+    def broken(*args: object, **options: object) -> Future[Any]:
+        raise RuntimeError("Unexpected error within the Pool")
+
+    async with Core(process(tasks.double), room=1) as core:
+        monkeypatch.setattr(ProcessPool, "schedule", broken)
+        job = await core.run(tasks.double, number=1)
+        assert (job.status, job.reason) == ("failed", "lost")
+        assert job.error is not None
+        assert "never began: the pool broke" in job.error.message
+        monkeypatch.undo()
+        assert (await core.run(tasks.double, number=1)).status == "succeeded"
+
+
 async def test_a_closed_pool_loses_what_never_began() -> None:
     """Nobody waits for its processes any more."""
     async with Core(process(tasks.double), room=1) as core:

@@ -273,6 +273,9 @@ class Writer:
                 self._let_go()
                 message = f"{self._path} cannot be opened: {explain(error, self._path)}"
                 raise StoreRefused(message) from error
+            except StoreRefused:
+                self._let_go()
+                raise
             self.jobs = dict(self._transaction.jobs)
         return self._transaction
 
