@@ -59,7 +59,7 @@ class Edge:
         request = (await self._site.ready()).begin_request()
         try:
             await self._app(scope, receive, Patience(send))
-        except Stalled:
+        except* Stalled:  # Newer frameworks send in a group of tasks, whose errors come as a group.
             logger.warning("a stream was closed: its reader has taken nothing for %g s", STALLED)
         finally:
             await request.close()
