@@ -25,9 +25,11 @@ from quart_app.domain.tasks import Catalog, Task
 from quart_app.http import problems
 from quart_app.http.edge import Edge
 from quart_app.http.meta import MetaRoutes
+from quart_app.http.metrics import Metrics
 from quart_app.http.openapi import OpenAPI
 from quart_app.http.routes import JobRoutes
 from quart_app.http.site import Limits, Site
+from quart_app.http.story import StoryRoutes
 from quart_app.http.streams import StreamRoutes
 from quart_app.parts import Parts
 from quart_app.settings import Settings
@@ -78,6 +80,7 @@ class Jobs:
         self._opening = asyncio.Lock()
         self._closed = False
         self._site = Site(url_prefix.rstrip("/"), self.ready)
+        self._metrics = Metrics(self._site)
         self._notice = hosting.SignalNotice(self._on_signal)
         for each in tasks:
             if isinstance(each, ModuleType):
@@ -103,7 +106,7 @@ class Jobs:
         prefix = self._site.prefix
         app.register_blueprint(self._blueprint(home), url_prefix=prefix or None)
         # Also for the app's own views that start tasks: full or shutting down is their 503.
-        app.register_error_handler(JobsError, _jobs_error)
+        app.register_error_handler(JobsError, self._jobs_error)
         app.before_serving(self.open)
         inner: Any = app.asgi_app
         self._edge = Edge(inner, self._site, self.close)
@@ -113,16 +116,22 @@ class Jobs:
         blueprint = Blueprint("jobs", "quart_app.http")
         JobRoutes(self._site).register(blueprint)
         StreamRoutes(self._site).register(blueprint)
+        StoryRoutes(self._site).register(blueprint)
+        self._metrics.register(blueprint)
         meta = MetaRoutes(self._site, OpenAPI(blueprint, self._site.prefix))
         meta.register(blueprint)
         if home:
             meta.register_home(blueprint)
         if self._site.prefix:
             blueprint.before_app_request(self._unrouted)
-        blueprint.register_error_handler(JobsError, _jobs_error)
+        blueprint.register_error_handler(JobsError, self._jobs_error)
         blueprint.register_error_handler(HTTPException, _http_error)
         blueprint.register_error_handler(Exception, _crash)
         return blueprint
+
+    async def _jobs_error(self, error: JobsError) -> Response:
+        self._metrics.refused(error)
+        return problems.jobs_error(error)
 
     async def _unrouted(self) -> Response | None:
         """Below our prefix an unknown route or a wrong method is a problem, as everywhere of ours:
@@ -159,6 +168,7 @@ class Jobs:
         if self._host is not None:
             hosting.check(self._host.config, drain=settings.drain, grace=settings.grace)
         parts = self.parts = Parts(settings, self.catalog)
+        self._metrics.follow(parts.service)
         await parts.open()
         self._site.limits = _limits(settings, default, parts)
         self._site.open = parts.service
@@ -283,10 +293,6 @@ def _import(name: str, source: str) -> ModuleType:
     except ImportError as error:
         expected = f"modules that can be imported: {error}"
         raise InvalidSetting("QUART_APP_TASKS", name, expected, source) from error
-
-
-async def _jobs_error(error: JobsError) -> Response:
-    return problems.jobs_error(error)
 
 
 async def _http_error(error: HTTPException) -> Response:

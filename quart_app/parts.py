@@ -6,6 +6,7 @@ Only the order in which they are made and ended may live here; `quart_app.app` p
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import logging
 from typing import Any
@@ -18,16 +19,21 @@ from quart_app.core.drain import Drain
 from quart_app.core.durations import Durations
 from quart_app.core.hub import Hub
 from quart_app.core.invoke import Invoker
+from quart_app.core.lag import Lag
 from quart_app.core.ledger import Ledger
+from quart_app.core.logs import Capture
+from quart_app.core.operate import remember_pauses
 from quart_app.core.ports import Store
 from quart_app.core.processes import Processes
 from quart_app.core.registry import Registry
 from quart_app.core.runner import Runner
+from quart_app.core.schedules import Schedules
 from quart_app.core.service import SERVICE, Service
 from quart_app.core.start import serve, unserve
 from quart_app.core.threads import Threads
 from quart_app.core.upkeep import Upkeep
 from quart_app.core.watchdog import Watchdog
+from quart_app.domain.errors import StoreUnavailable
 from quart_app.domain.tasks import Catalog
 from quart_app.engines.local import LocalEngine
 from quart_app.settings import Settings
@@ -58,7 +64,12 @@ class Parts:
         self.store = make_store(settings)
         self.hub = Hub(settings.max_watchers)
         self.ledger = Ledger(
-            self.store, self.hub, max_waiting=settings.max_queued, clock=make_clock()
+            self.store,
+            self.hub,
+            max_waiting=settings.max_queued,
+            clock=make_clock(),
+            log_lines=settings.log_lines,
+            log_bytes=settings.log_bytes,
         )
         self.registry = Registry(settings.grace)
         self.durations = Durations()
@@ -68,7 +79,7 @@ class Parts:
         context = contextvars.Context()
         self.engine = LocalEngine(settings.rooms, context)
         window = None if self.store.volatile else WINDOW
-        self.backlog = Backlog(self.store, self.engine, catalog, window)
+        self.backlog = Backlog(self.store, self.engine, catalog, window, self.ledger.clock)
         self.service = Service(
             catalog=catalog,
             store=self.store,
@@ -91,13 +102,24 @@ class Parts:
         self.upkeep = Upkeep(
             self.ledger,
             self.store,
-            self.engine,
             self.backlog,
             self.registry,
             catalog,
             settings.retention,
+            self.durations,
         )
         self.watchdog = Watchdog(self.registry, settings.blocked)
+        self.schedules = Schedules(
+            catalog.values(),
+            self.store,
+            self.ledger,
+            self.service.start_scheduled,
+            paused=lambda name: self.backlog.paused(catalog[name]),
+            clock=self.ledger.clock,
+        )
+        self.service.next_of = self.schedules.next_of
+        self.service.on_resume = self.schedules.look
+        self.lag = Lag(self.backlog, settings.max_lag)
         self.drain = Drain(self.service, drain=settings.drain, grace=settings.grace)
 
     async def open(self) -> None:
@@ -122,6 +144,10 @@ class Parts:
         self.backlog.start()
         self.upkeep.start()
         self.watchdog.start()
+        self.lag.start()
+        if self.settings.capture:
+            Capture.install()
+        await self.schedules.start()
         serve(self.service)
 
     async def _take_over(self) -> None:
@@ -129,12 +155,16 @@ class Parts:
         counts = await self.store.counts()
         waiting = counts["queued"] + counts["scheduled"]
         lost = await self.upkeep.recover()
+        await remember_pauses(self.service)
+        await self.upkeep.recall()
+        await self.backlog.remember_rates()
         await self.backlog.catch_up()
         if lost or waiting:
             logger.info("taken over: %d jobs that waited, %d that were running", waiting, lost)
 
     async def close(self) -> None:
         """Drain, then end every part; at most ``drain + grace`` seconds and a little."""
+        await self.schedules.stop()
         try:
             await self.drain.finish()
         except Exception:  # The store's, or ours: what was opened is closed all the same.
@@ -143,7 +173,14 @@ class Parts:
         self.threads.close()
         self.watchdog.stop()
         await self.upkeep.stop()
+        await self.lag.stop()
+        if self.settings.capture:
+            Capture.remove()
         unserve(self.service)
+        if not self.store.volatile:
+            with contextlib.suppress(StoreUnavailable, TimeoutError):
+                async with asyncio.timeout(0.5):
+                    await self.upkeep.remember()
         if self.drain.left:
             self.store.reserve()
         await self.store.close()
@@ -153,6 +190,8 @@ class Parts:
         self.processes.close()
         self.threads.close()
         self.watchdog.stop()
+        if self.settings.capture:
+            Capture.remove()
         unserve(self.service)
         self.store.abandon()
 
@@ -162,6 +201,7 @@ class Parts:
         return {
             "running": len(self.registry),
             "watchers": self.hub.watchers,
+            "lag": round(self.lag.seconds, 4),
             "store": self.store.trouble or "ok",
             "blocked": {"count": self.watchdog.count, "newest": reports},
         }

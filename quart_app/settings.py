@@ -131,6 +131,10 @@ SETTINGS: dict[str, Setting] = {
     ),
     "max_body": count(64 * 2**10, 2, BIG, "bytes of a request's body"),
     "max_result": count(2**20, 2, BIG, "bytes of a result"),
+    "log_lines": count(1_000, 1, 1_000_000, "lines of a job's log that are kept, the newest"),
+    "log_bytes": count(256 * 2**10, 0, BIG, "bytes of a job's log that are kept, the newest"),
+    "capture": Setting(True, _switch, SWITCH, "whether print and logging go to the job's log"),
+    "max_lag": seconds(0.2, 0.01, 60, "how late the loop may be before no new job begins on it"),
     "max_watchers": count(10_000, 1, 10_000_000, "requests that wait for a job at once"),
     "get_start": Setting(True, _switch, SWITCH, "whether GET /start starts the default task"),
     "trusted_origins": Setting((), _words, WORDS, "other sites whose pages may start jobs"),
@@ -169,6 +173,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     retain_bytes: dict[Status, int]
     max_body: int
     max_result: int
+    log_lines: int
+    log_bytes: int
+    capture: bool
+    max_lag: float
     max_watchers: int
     get_start: bool
     trusted_origins: tuple[str, ...]

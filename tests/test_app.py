@@ -749,7 +749,7 @@ class TestPackage:
         assert isinstance(vars(quart_app)["app"], Quart)
         assert get_jobs(quart_app.app).parts is None
         assert set(quart_app.__all__) == {
-            *("Context", "Fail", "JobHandle", "Jobs", "Retry", "RetryAfter"),
+            *("Context", "Fail", "JobHandle", "Jobs", "Retry", "RetryAfter", "Secret"),
             *("app", "create_app", "task"),
         }
         for name in quart_app.__all__:

@@ -15,22 +15,24 @@ import quart_app
 
 ROOT = Path(quart_app.__file__).parent
 
+DOORS = ("service", "follow", "many", "operate", "timeline")
+"""What the edge may call: the service, and what is done with it beside one job."""
 ROOMS: dict[str, tuple[set[str], set[str]]] = {
     # room: other rooms and modules of ours, then packages that are not of the standard library
-    "domain": (set(), {"msgspec"}),
+    "domain": (set(), {"cronsim", "msgspec"}),
     "core": ({"domain"}, {"msgspec", "pebble"}),
     "engines": ({"domain", "core"}, set()),
     "stores": ({"domain", "core.ports"}, {"msgspec"}),
     "checks": ({"domain", "core.ports"}, set()),
     "http": (
-        {"domain", "core.service", "core.follow", "core.ports"},
-        {"hypercorn", "msgspec", "quart", "quart_schema", "werkzeug"},
+        {"domain", "core.ports", *(f"core.{door}" for door in DOORS)},
+        {"hypercorn", "msgspec", "prometheus_client", "quart", "quart_schema", "werkzeug"},
     ),
 }
 NO_INPUT_OR_OUTPUT = {"asyncio", "concurrent", "io", "multiprocessing", "pathlib", "selectors"}
 NO_INPUT_OR_OUTPUT |= {"shutil", "socket", "sqlite3", "subprocess", "tempfile", "threading"}
 TRAPS = {"pickle", "cloudpickle", "dill", "marshal", "shelve", "asyncio.wait_for"}
-WRITES = {"store.add", "store.move", "store.note"}
+WRITES = {f"store.{verb}" for verb in ("add", "keep_fact", "keep_step", "log", "move", "note")}
 
 
 class Facts(NamedTuple):

@@ -12,7 +12,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from quart_app import cli
-from quart_app.domain.jobs import Change, Job, new_id
+from quart_app.checks.making import step
+from quart_app.domain.ids import new_id
+from quart_app.domain.jobs import Change, Job
 from quart_app.domain.status import Move
 from quart_app.stores.sqlite import care
 from quart_app.stores.sqlite.store import SQLiteStore
@@ -42,7 +44,7 @@ async def put(store: SQLiteStore) -> None:
     await store.add(jobs, 1_000)
     for job in jobs[:2]:
         await store.move(job.id, Change(Move.CLAIM, 1.0))
-        await store.keep_step(job.id, 1, "a", b"1")
+        await store.keep_step(job.id, "a", step(1, b"1"))
     await store.move(jobs[0].id, Change(Move.SUCCEED, 2.0, result=b"1"))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
@@ -13,13 +13,17 @@ from msgspec.structs import replace
 
 from quart_app import testing
 from quart_app.checks import engine as engine_rules
+from quart_app.checks import making
 from quart_app.checks import store as store_rules
 from quart_app.core.ports import Run
 from quart_app.domain.jobs import (
     Change,
+    Draft,
     Job,
     JobEvent,
     Keep,
+    KeptStep,
+    LogLine,
     Note,
     Page,
     Query,
@@ -27,6 +31,7 @@ from quart_app.domain.jobs import (
     Retention,
     apply,
 )
+from quart_app.domain.queues import Waiting
 from quart_app.domain.status import Status
 from quart_app.domain.tasks import Lane
 from quart_app.engines.local import LocalEngine
@@ -158,7 +163,11 @@ class ReadsThenWrites(MemoryStore):
         return job
 
     async def add(
-        self, jobs: Sequence[Job], max_waiting: int, key: RequestKey | None = None
+        self,
+        jobs: Sequence[Job],
+        max_waiting: int,
+        key: RequestKey | None = None,
+        max_of_task: int | None = None,
     ) -> tuple[list[Job], bool]:
         known = key is not None and (jobs[0].task, key.key) in self._keys
         await asyncio.sleep(0)
@@ -185,16 +194,24 @@ class Boundless(MemoryStore):
     """Takes as many as come."""
 
     async def add(
-        self, jobs: Sequence[Job], max_waiting: int, key: RequestKey | None = None
+        self,
+        jobs: Sequence[Job],
+        max_waiting: int,
+        key: RequestKey | None = None,
+        max_of_task: int | None = None,
     ) -> tuple[list[Job], bool]:
-        return await super().add(jobs, 10**9, key)
+        return await super().add(jobs, 10**9, key, max_of_task)
 
 
 class IgnoresKeys(MemoryStore):
     """Starts everything twice."""
 
     async def add(
-        self, jobs: Sequence[Job], max_waiting: int, key: RequestKey | None = None
+        self,
+        jobs: Sequence[Job],
+        max_waiting: int,
+        key: RequestKey | None = None,
+        max_of_task: int | None = None,
     ) -> tuple[list[Job], bool]:
         return await super().add(jobs, max_waiting)
 
@@ -203,7 +220,11 @@ class IgnoresFingerprints(MemoryStore):
     """Gives a job that nobody asked for."""
 
     async def add(
-        self, jobs: Sequence[Job], max_waiting: int, key: RequestKey | None = None
+        self,
+        jobs: Sequence[Job],
+        max_waiting: int,
+        key: RequestKey | None = None,
+        max_of_task: int | None = None,
     ) -> tuple[list[Job], bool]:
         return await super().add(jobs, max_waiting, key and RequestKey(key.key, b""))
 
@@ -212,18 +233,22 @@ class RemembersTheFirst(MemoryStore):
     """Keeps one job for each key, however many it opened."""
 
     async def add(
-        self, jobs: Sequence[Job], max_waiting: int, key: RequestKey | None = None
+        self,
+        jobs: Sequence[Job],
+        max_waiting: int,
+        key: RequestKey | None = None,
+        max_of_task: int | None = None,
     ) -> tuple[list[Job], bool]:
-        kept, new = await super().add(jobs, max_waiting, key)
+        kept, new = await super().add(jobs, max_waiting, key, max_of_task)
         return (kept, True) if new else (kept[:1], False)
 
 
 class QueuesByAge(MemoryStore):
     """Lets what comes back pass those that wait longer."""
 
-    async def queued(self, tasks: Collection[str], limit: int) -> list[str]:
-        found = await super().queued(tasks, 10**9)
-        return sorted(found, key=lambda job_id: self._jobs[job_id].order)[:limit]
+    async def queued(self, task: str, limit: int, fair: bool) -> list[Waiting]:
+        found = await super().queued(task, 10**9, fair)
+        return sorted(found, key=lambda each: self._jobs[each.id].order)[:limit]
 
 
 class ExpiresNothing(MemoryStore):
@@ -243,17 +268,19 @@ class BeginsTooLate(MemoryStore):
 class TakesLateSteps(MemoryStore):
     """Keeps what an attempt says that is not the job's any more."""
 
-    async def keep_step(self, job_id: str, attempt: int, name: str, result: bytes) -> bool:
+    async def keep_step(self, job_id: str, name: str, step: KeptStep) -> bool:
         job = self._jobs.get(job_id)
-        return await super().keep_step(job_id, job.attempt if job else 0, name, result)
+        return await super().keep_step(
+            job_id, name, replace(step, attempt=job.attempt if job else 0)
+        )
 
 
 class TakesTheLastResult(MemoryStore):
     """Lets a step that is done again change what was returned."""
 
-    async def keep_step(self, job_id: str, attempt: int, name: str, result: bytes) -> bool:
+    async def keep_step(self, job_id: str, name: str, step: KeptStep) -> bool:
         self._steps.get(job_id, {}).pop(name, None)
-        return await super().keep_step(job_id, attempt, name, result)
+        return await super().keep_step(job_id, name, step)
 
 
 class OldestFirst(MemoryStore):
@@ -285,11 +312,80 @@ class Impatient(MemoryStore):
         return await super().due(now + 1_000, limit)
 
 
+class FollowsTheQueue(MemoryStore):
+    """Lets the many jobs of one turn hide another's."""
+
+    async def queued(self, task: str, limit: int, fair: bool) -> list[Waiting]:
+        return await super().queued(task, limit, False)
+
+
+class IgnoresUnique(MemoryStore):
+    """Opens a second job of one key."""
+
+    async def add(
+        self,
+        jobs: Sequence[Job],
+        max_waiting: int,
+        key: RequestKey | None = None,
+        max_of_task: int | None = None,
+    ) -> tuple[list[Job], bool]:
+        self._unique.clear()
+        return await super().add(jobs, max_waiting, key, max_of_task)
+
+
+class BoundsNoTask(MemoryStore):
+    """Keeps more of a task than may wait."""
+
+    async def add(
+        self,
+        jobs: Sequence[Job],
+        max_waiting: int,
+        key: RequestKey | None = None,
+        max_of_task: int | None = None,
+    ) -> tuple[list[Job], bool]:
+        return await super().add(jobs, max_waiting, key)
+
+
+class PostponesNothing(MemoryStore):
+    """Says that a job is later, and keeps its first moment."""
+
+    async def note(self, job_id: str, note: Note) -> Job | None:
+        before = self._jobs.get(job_id)
+        noted = await super().note(job_id, note)
+        if before is not None and note.postponed is not None:
+            self._jobs[job_id] = before
+        return noted
+
+
+class LogsWithoutEnd(MemoryStore):
+    """Keeps every line."""
+
+    async def log(
+        self, job_id: str, drafts: Sequence[Draft], keep_lines: int, keep_bytes: int
+    ) -> list[LogLine]:
+        return await super().log(job_id, drafts, 10**9, 10**9)
+
+
+class FactsForEver(MemoryStore):
+    """Forgets no fact."""
+
+    async def keep_fact(self, name: str, value: bytes | None) -> None:
+        if value is not None:
+            await super().keep_fact(name, value)
+
+
+class BeganNever(MemoryStore):
+    """Knows of no attempt."""
+
+    async def began(self, task: str, since: float) -> list[tuple[str | None, float]]:
+        return []
+
+
 class PrunesAll(MemoryStore):
     """Forgets too much."""
 
     async def prune(self, retention: Retention, now: float, limit: int) -> int:
-        return await super().prune(store_rules.everything(0, 0.0, 0), now, limit)
+        return await super().prune(making.everything(0, 0.0, 0), now, limit)
 
 
 class PrunesTogether(MemoryStore):
@@ -345,6 +441,13 @@ BROKEN_STORES: list[tuple[type[MemoryStore], str]] = [
     (BeginsTooLate, "finds_what_expires"),
     (TakesLateSteps, "keeps_steps"),
     (TakesTheLastResult, "keeps_steps"),
+    (FollowsTheQueue, "finds_the_queue_of_each_turn"),
+    (IgnoresUnique, "keeps_one_of_a_unique_key"),
+    (BoundsNoTask, "bounds_what_waits_of_a_task"),
+    (PostponesNothing, "postpones_what_is_scheduled"),
+    (LogsWithoutEnd, "keeps_a_bounded_log"),
+    (FactsForEver, "keeps_facts"),
+    (BeganNever, "tells_when_attempts_began"),
     (PrunesAll, "prunes_the_oldest_endings"),
     (PrunesTogether, "prunes_each_status_by_itself"),
     (Miscounts, "counts_by_status"),

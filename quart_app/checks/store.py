@@ -5,80 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 
+from quart_app.checks import control
+from quart_app.checks.making import Rule, add, bring, change, everything, queue, request, step
 from quart_app.checks.rules import refused, require
 from quart_app.core.ports import Store
 from quart_app.domain.errors import KeyReused, QueueFull, StoreUnavailable
-from quart_app.domain.jobs import (
-    Change,
-    Failure,
-    Job,
-    Keep,
-    Note,
-    Progress,
-    Query,
-    RequestKey,
-    Retention,
-    annotate,
-    apply,
-    new_id,
-)
-from quart_app.domain.status import STATUSES, TERMINAL, Move, Status
-
-Rule = Callable[[Store], Awaitable[None]]
-
-PATHS: dict[Status, list[Move]] = {
-    "queued": [],
-    "scheduled": [Move.CLAIM, Move.RETRY],
-    "running": [Move.CLAIM],
-    "succeeded": [Move.CLAIM, Move.SUCCEED],
-    "failed": [Move.CLAIM, Move.FAIL],
-    "canceled": [Move.WITHDRAW],
-}
-"""How a queued job comes into each status."""
-
-
-def request(key: str, asked: bytes = b"") -> RequestKey:
-    """A key, with a digest of what is asked."""
-    return RequestKey(key, asked)
-
-
-def everything(count: int, age: float, size: int) -> Retention:
-    """The same retention for each final status."""
-    return dict.fromkeys(sorted(TERMINAL), Keep(count, age, size))
-
-
-async def add(store: Store, **fields: object) -> Job:
-    """Keep one new job."""
-    job = Job(id=new_id(), **{"task": "t", "created_at": 1.0, "updated_at": 1.0, **fields})  # type: ignore[arg-type]
-    key = None if job.key is None else request(job.key)
-    [kept], new = await store.add([job], max_waiting=1_000_000, key=key)
-    require(new, "a new job counts as new")
-    return kept
-
-
-async def bring(store: Store, status: Status, at: float = 2.0, **fields: object) -> Job:
-    """Keep one new job and bring it into a status."""
-    job = await add(store, **fields)
-    for move in PATHS[status]:
-        moved = await store.move(job.id, change(move, at))
-        if moved is None:
-            raise AssertionError(f"{move.label} holds on the way to {status}")
-        job = moved
-    return job
-
-
-def change(move: Move, at: float = 2.0, attempt: int | None = None) -> Change:
-    """A change with all that its move may set."""
-    failed = move is Move.FAIL
-    return Change(
-        move=move,
-        at=at,
-        attempt=attempt,
-        reason="error" if failed else None,
-        result=b'{"n":1}' if move is Move.SUCCEED else None,
-        error=Failure("ValueError", "no") if failed else None,
-        run_at=at + 10 if move is Move.RETRY else None,
-    )
+from quart_app.domain.ids import new_id
+from quart_app.domain.jobs import Job, Keep, Note, Progress, Query, annotate, apply
+from quart_app.domain.status import STATUSES, TERMINAL, Move
 
 
 async def keeps_what_it_is_given(store: Store) -> None:
@@ -259,11 +193,12 @@ async def finds_what_is_queued(store: Store) -> None:
     await bring(store, "running")
     await store.move(retried.id, change(Move.DUE))
     ids = [first.id, second.id, retried.id]
-    require(await store.queued(["t"], 10) == ids, "as they came to be queued")
-    require(await store.queued(["t"], 2) == ids[:2], "no more than the limit")
-    require(len(await store.queued(["t", "u", "v"], 10)) == 4, "of all these tasks")
-    require(await store.queued(["u"], 10) == [other.id], "of this task")
-    require(await store.queued([], 10) == [], "of none")
+    require(await queue(store, "t") == ids, "as they came to be queued")
+    require(await queue(store, "t", 2) == ids[:2], "no more than the limit")
+    require(await queue(store, "u") == [other.id], "of this task")
+    require(await queue(store, "v") == [], "of none")
+    urgent = await add(store, priority=5)
+    require(await queue(store, "t") == [urgent.id, *ids], "a higher priority first")
 
 
 async def finds_what_expires(store: Store) -> None:
@@ -285,28 +220,6 @@ async def finds_what_expires(store: Store) -> None:
     require(await store.move(begun.id, change(Move.SUCCEED, 9.0)), "what has begun goes on")
     for move in (Move.DUE, Move.CLAIM):
         require(await store.move(again.id, change(move, 9.0)), "also with another attempt")
-
-
-async def keeps_steps(store: Store) -> None:
-    """The first result of each name, by the running attempt only, as long as the job is kept."""
-    job = await bring(store, "running")
-    require(await store.keep_step(job.id, 1, "a", b"[1]"), "a running job's step is kept")
-    require(await store.keep_step(job.id, 1, "b", b"null"), "and another")
-    require(await store.keep_step(job.id, 1, "a", b"[2]"), "a name's first result stays")
-    require(not await store.keep_step(job.id, 2, "c", b"3"), "another attempt's is refused")
-    require(not await store.keep_step("unknown", 1, "c", b"3"), "an unknown job's is refused")
-    require(await store.steps(job.id) == {"a": b"[1]", "b": b"null"}, "they are read by name")
-    await store.move(job.id, change(Move.RESCUE))
-    require(not await store.keep_step(job.id, 1, "c", b"3"), "a waiting job's is refused")
-    await store.move(job.id, change(Move.CLAIM))
-    require(await store.keep_step(job.id, 2, "c", b"3"), "the next attempt's is kept")
-    require(list(await store.steps(job.id)) == ["a", "b", "c"], "beside those of the last one")
-    require(await store.steps("unknown") == {}, "an unknown job has none")
-    done = await store.move(job.id, change(Move.SUCCEED))
-    size = 0 if done is None else done.size
-    kept = await store.prune(everything(9, 99.0, size), 2.0, 9)
-    require(kept == 1, "the bytes of steps count with their job's")
-    require(await store.steps(job.id) == {}, "they are forgotten with it")
 
 
 async def prunes_the_oldest_endings(store: Store) -> None:
@@ -361,10 +274,17 @@ async def is_loud_when_closed(store: Store) -> None:
         lambda: store.note(job.id, Note(at=1.0)),
         lambda: store.events(0, 1),
         lambda: store.due(0.0, 1),
-        lambda: store.queued(["t"], 1),
+        lambda: store.queued("t", 1, False),
         lambda: store.expired(0.0, 1),
         lambda: store.steps(job.id),
-        lambda: store.keep_step(job.id, 1, "a", b"1"),
+        lambda: store.keep_step(job.id, "a", step(1, b"1")),
+        lambda: store.log(job.id, [(1.0, "info", "x")], 1, 1),
+        lambda: store.logs(job.id, 0, 1),
+        lambda: store.keep_fact("x", b"1"),
+        lambda: store.facts(""),
+        lambda: store.active("t", "u"),
+        lambda: store.began("t", 0.0),
+        lambda: store.counts_by_task(),
         lambda: store.prune(everything(0, 0.0, 0), 0.0, 1),
         store.counts,
     ]
@@ -388,9 +308,9 @@ RULES: list[Rule] = [
     finds_what_is_due,
     finds_what_is_queued,
     finds_what_expires,
-    keeps_steps,
     prunes_the_oldest_endings,
     prunes_each_status_by_itself,
     counts_by_status,
     is_loud_when_closed,
+    *control.RULES,
 ]

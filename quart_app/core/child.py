@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import logging
 import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from multiprocessing import connection, parent_process
 from typing import Any, NamedTuple
 
 from quart_app.core.context import Context
+from quart_app.core.logs import Capture
 from quart_app.core.slots import ASKED, KILLED, NOTHING, Slots
 from quart_app.domain.arguments import ENCODER, Arguments, parameters_of
 from quart_app.domain.retries import SPOKEN, RetryAfter, kinds_of
@@ -27,7 +30,10 @@ PR_SET_PDEATHSIG = 1
 
 
 class Call(NamedTuple):
-    """What a job's process is asked to do."""
+    """What a job's process is asked to do.
+
+    ``level`` is that of the parent's root logger where its log is captured, else 0.
+    """
 
     module: str
     qualname: str
@@ -35,6 +41,7 @@ class Call(NamedTuple):
     args: bytes
     job_id: str
     attempt: int
+    level: int = 0
 
 
 class Answer(NamedTuple):
@@ -57,6 +64,7 @@ class _Here:
 
     slots: Slots
     inside = False
+    heard = False
     interrupted = False
 
 
@@ -105,6 +113,8 @@ def run(call: Call) -> Answer:
             if slot.stop or here.slots.closing.value:  # Before the pid was known: no signal came.
                 here.interrupted = True
                 return Answer("canceled")
+            if call.level:
+                _hear(call.level)
             function = load_function(call.module, call.qualname)
             parameters, context_parameter, _ = parameters_of(function)
             values = Arguments(call.task, parameters).read(call.args)
@@ -124,6 +134,24 @@ def run(call: Call) -> Answer:
         after = error.seconds if isinstance(error, RetryAfter) else None
         code = type(error).__name__
         return Answer("raised", b"", code, _text(error), text, kinds_of(error), after)
+
+
+def _hear(level: int) -> None:
+    """Let what the function says go to the job's log; once for all jobs of this process."""
+    if _Here.heard:
+        return
+    _Here.heard = True
+    slots, lock = _Here.slots, threading.Lock()
+
+    def sink(level: str, text: str) -> None:
+        if not _Here.inside:
+            return
+        with lock:
+            for line in text.splitlines() or [""]:
+                slots.write_line(level, line, time.time())
+
+    logging.getLogger().setLevel(level)
+    Capture.install(lambda: sink)
 
 
 def _returned(result: Any) -> Answer:

@@ -10,15 +10,44 @@ import asyncio
 import contextlib
 import contextvars
 import inspect
-from collections.abc import Awaitable, Callable
-from typing import Any, ClassVar, ParamSpec, TypeVar, cast, overload
+import time
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+    Iterator,
+    Sized,
+)
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Generic,
+    ParamSpec,
+    Protocol,
+    TypeVar,
+    cast,
+    overload,
+)
 
 from quart_app.core.steps import Steps, read
 from quart_app.core.threads import Threads
 from quart_app.domain.jobs import Progress
 
+if TYPE_CHECKING:  # A process imports this module too, and none of the service.
+    from quart_app.core.children import Children
+    from quart_app.core.handles import JobHandle
+
 P = ParamSpec("P")
 R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+T = TypeVar("T")
+
+TURN = 0.01
+"""Seconds after which a loop over items lets the others on the event loop go on."""
 
 Report = Callable[[Progress], None]
 
@@ -35,6 +64,7 @@ class Context:
         report: takes progress.
         steps: what the job has on record; None in a process, which cannot reach it.
         threads: where a step's ``def`` function runs, so that it does not block the loop.
+        children: starts jobs for this one; None where it cannot be reached.
 
     >>> context = Context("a", 1, stopping=lambda: False, report=print)
     >>> context.progress(1, 2, "half")
@@ -42,7 +72,7 @@ class Context:
     """
 
     __job_context__: ClassVar[bool] = True
-    __slots__ = ("_report", "_steps", "_stopping", "_threads", "attempt", "id")
+    __slots__ = ("_children", "_report", "_steps", "_stopping", "_threads", "attempt", "id")
 
     def __init__(
         self,
@@ -53,6 +83,7 @@ class Context:
         report: Report,
         steps: Steps | None = None,
         threads: Threads | None = None,
+        children: Children | None = None,
     ) -> None:
         self.id = id
         self.attempt = attempt
@@ -60,6 +91,7 @@ class Context:
         self._report = report
         self._steps = steps
         self._threads = threads
+        self._children = children
 
     @property
     def canceled(self) -> bool:
@@ -88,6 +120,26 @@ class Context:
             message: a line for people, at most 200 characters of it are kept.
         """
         self._report(Progress(current, total, None if message is None else message[:200]))
+
+    def track(
+        self,
+        items: Iterable[T] | AsyncIterable[T],
+        total: float | None = None,
+        message: str | None = None,
+    ) -> Tracked[T]:
+        """Go through items, and report each as progress: with ``for`` in threads and processes,
+        with ``async for`` on the event loop, which then also gets its turn in between.
+
+        ``for`` looks before each item whether the job should stop, as `check_canceled` does.
+
+        Args:
+            items: what to go through.
+            total: how many there are, where ``len(items)`` does not tell.
+            message: a line for people, with ``{n}`` and ``{total}`` filled in.
+        """
+        if total is None:
+            total = len(items) if isinstance(items, Sized) else 0
+        return Tracked(self, items, total, message)
 
     @overload
     async def step(
@@ -173,11 +225,103 @@ class Context:
         result: R = read(payload, function)
         return result
 
+    async def start(
+        self, task: Startable[P, R], /, *args: P.args, **kwargs: P.kwargs
+    ) -> JobHandle[R]:
+        """Start another job for this one: a child, linked to it in its document. Canceling this
+        job cancels it.
+
+        A second attempt of this job gets the same child for the same arguments, whatever has
+        become of it. A full queue is waited for.
+
+        Args:
+            task: what to start, with the other arguments.
+
+        Raises:
+            InvalidArguments: they do not fit the task's function.
+            Draining, StoreUnavailable: nothing was started.
+        """
+        if self._children is None:
+            raise RuntimeError("only an async task can start children: it runs where they do")
+        return await task.start_child(self._children, args, kwargs)
+
+    async def gather(self, *children: JobHandle[R] | Awaitable[JobHandle[R]]) -> list[R]:
+        """Wait for children, and return what each has returned, in their order.
+
+        ``await ctx.gather(*(ctx.start(page, number) for number in range(10_000)))``
+
+        While it waits, this job holds no place that a child may need. When one of them fails or
+        is canceled, those that are not over are canceled, and that is raised.
+
+        Raises:
+            JobFailed, JobCanceled: of the first, in their order, that did not succeed.
+        """
+        if self._children is None:
+            raise RuntimeError("only an async task has children: it runs where they do")
+        return await self._children.gather(children)
+
     def _its_steps(self) -> Steps:
         if self._steps is None:
             message = 'a run="process" function has no steps: make it a step of an async task'
             raise RuntimeError(message)
         return self._steps
+
+
+class Startable(Protocol[P, R_co]):
+    """A task that can be started as a child."""
+
+    def start_child(
+        self, children: Children, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Coroutine[Any, Any, JobHandle[R_co]]:
+        """Start it."""
+
+
+class Tracked(Generic[T]):
+    """Items on their way through a job; what `Context.track` makes."""
+
+    __slots__ = ("_context", "_items", "_message", "_total")
+
+    def __init__(
+        self,
+        context: Context,
+        items: Iterable[T] | AsyncIterable[T],
+        total: float,
+        message: str | None,
+    ) -> None:
+        self._context = context
+        self._items = items
+        self._total = total
+        self._message = message
+
+    def _report(self, done: int) -> None:
+        message = self._message
+        if message is not None:
+            message = message.replace("{n}", str(done)).replace("{total}", f"{self._total:g}")
+        self._context.progress(done, self._total, message)
+
+    def __iter__(self) -> Iterator[T]:
+        if not isinstance(self._items, Iterable):
+            raise TypeError("these items come one by one from elsewhere: use async for")
+        for done, item in enumerate(self._items, 1):
+            self._context.check_canceled()
+            yield item
+            self._report(done)
+
+    async def __aiter__(self) -> AsyncIterator[T]:
+        done, turn = 0, time.monotonic() + TURN
+        items = self._items
+        async for item in items if isinstance(items, AsyncIterable) else _each(items):
+            yield item
+            done += 1
+            self._report(done)
+            if time.monotonic() >= turn:  # Others are on this loop, too.
+                await asyncio.sleep(0)
+                turn = time.monotonic() + TURN
+
+
+async def _each(items: Iterable[T]) -> AsyncIterator[T]:
+    for item in items:
+        yield item
 
 
 def _on_a_loop() -> bool:

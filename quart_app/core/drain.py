@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from quart_app.core.many import matching
 from quart_app.core.service import UNFINISHED, Service
 from quart_app.domain.jobs import Failure, Query
 from quart_app.domain.status import WAITING, Move
@@ -54,13 +55,14 @@ class Drain:
         service = self._service
         running = len(service.registry)
         logger.info("shutdown: %d running jobs have %g s to end", running, self._drain)
-        await service.backlog.stop()
         if not service.store.volatile:  # What waits is safe where it is.
+            await service.backlog.stop()
             await service.engine.close()
             for handle in service.registry:
                 if not handle.inside:  # It has not begun, and may wait as well.
                     handle.ask("shutdown")
         await self._quiet(self._drain)
+        await service.backlog.stop()
         await service.engine.close()
         if service.store.volatile:
             await self._withdraw()
@@ -76,7 +78,7 @@ class Drain:
 
     async def _quiet(self, seconds: float) -> None:
         """Wait until nothing runs or will be run, at most so long, or until somebody hurries."""
-        quiet = asyncio.create_task(self._service.engine.idle())
+        quiet = asyncio.create_task(self._service.backlog.idle())
         hurry = asyncio.create_task(self._hurry.wait())
         await asyncio.wait({quiet, hurry}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         for task in (quiet, hurry):
@@ -86,7 +88,7 @@ class Drain:
     async def _withdraw(self) -> None:
         """Nobody will ever run what still waits in a store that ends with us: say so."""
         ledger = self._service.ledger
-        async for job in self._service.matching(Query(statuses=WAITING)):
+        async for job in matching(self._service, Query(statuses=WAITING)):
             await ledger.move(job.id, Move.WITHDRAW, reason="shutdown")
 
     async def _give_up(self) -> None:
@@ -97,7 +99,7 @@ class Drain:
         """
         service = self._service
         error = Failure("Shutdown", "it did not stop within the grace time of the shutdown")
-        async for job in service.matching(Query(statuses=UNFINISHED - WAITING)):
+        async for job in matching(service, Query(statuses=UNFINISHED - WAITING)):
             self.left += 1
             logger.warning("job %s of task %s did not stop in time: left behind", job.id, job.task)
             again = job.max_attempts > 1 and not service.store.volatile

@@ -47,6 +47,7 @@ class Durations:
 
     def __init__(self) -> None:
         self._seen: dict[str, _Seen] = {}
+        self._changed: set[str] = set()
 
     def on_end(self, job: Job) -> None:
         """Take the duration of a job that has succeeded."""
@@ -57,8 +58,27 @@ class Durations:
             seen = self._seen[job.task] = _Seen()
         seen.newest.append(job.finished_at - job.started_at)
         seen.count = count = seen.count + 1
+        self._changed.add(job.task)
         if count <= FRESH or count % FRESH == 0:
             seen.typical = None
+
+    def load(self, task: str, kept: bytes) -> None:
+        """Take over what an earlier process has seen of a task; `unsaved` has made it."""
+        try:
+            count, durations = msgspec.json.decode(kept, type=tuple[int, list[float]])
+        except msgspec.DecodeError:
+            return  # Of another version: it is only for guesses.
+        seen = self._seen[task] = _Seen()
+        seen.count = count
+        seen.newest.extend(durations)
+
+    def unsaved(self) -> dict[str, bytes]:
+        """What has changed since the last call, by task, to be kept over a restart."""
+        changed, self._changed = self._changed, set()
+        return {
+            task: msgspec.json.encode((self._seen[task].count, list(self._seen[task].newest)))
+            for task in changed
+        }
 
     def observed(self, task: str) -> Observed:
         """Count, median and 95th percentile."""

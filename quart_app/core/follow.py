@@ -1,7 +1,7 @@
-"""Following jobs: every version of one, or of all, once and in order, from any point in the past.
+"""Following jobs: every version and log line, once and in order, from any point in the past.
 
 Subscribe first, then read the store, then follow, and drop what was seen already: so nothing is
-missed and nothing is told twice. Nothing may live here that knows how a version is shown.
+missed and nothing is told twice. Nothing may live here that knows how it is shown.
 """
 
 from __future__ import annotations
@@ -9,22 +9,23 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 
 from quart_app.core.service import Service
-from quart_app.domain.jobs import Job
+from quart_app.domain.jobs import Job, News
 
 REPLAYED = 500
-"""Jobs that are read at once where a reader has missed many."""
+"""Jobs, or lines, that are read at once where a reader has missed many."""
 
 
 async def follow(
     service: Service, job_id: str, after: int | None, idle: float
-) -> AsyncGenerator[Job | None]:
-    """The versions of one job: its newest at once, unless that was seen, then each that comes.
+) -> AsyncGenerator[News | None]:
+    """The versions and log lines of one job: its newest version and all lines, unless they were
+    seen, then each that comes.
 
     Ends after the final one, when the service shuts down, or where the reader fell behind; it may
     go on from the last ``seq`` that it has.
 
     Args:
-        after: the ``seq`` of the last version that the reader has, or None.
+        after: the ``seq`` of the last version or line that the reader has, or None.
         idle: seconds after which None is given, as a sign of life.
 
     Raises:
@@ -33,20 +34,42 @@ async def follow(
     seen = -1 if after is None else after
     with service.hub.follow(job_id) as follower:
         job = await service.get(job_id)
-        if job.seq > seen:
-            seen = job.seq
-            yield job
+        async for news in _missed(service, job, seen):
+            seen = news.seq
+            yield news
         while not job.over:
-            news = await follower.next(idle)
-            if news is None:
+            found = await follower.next(idle)
+            if found is None:
                 yield None
                 continue
-            if not news:
+            if not found:
                 return
-            for job in news:
-                if job.seq > seen:
-                    seen = job.seq
-                    yield job
+            for news in found:
+                if isinstance(news, Job):
+                    job = news
+                if news.seq > seen:
+                    seen = news.seq
+                    yield news
+
+
+async def _missed(service: Service, job: Job, seen: int) -> AsyncGenerator[News]:
+    """What is in the store after a ``seq``, in order: lines, and between them the job's newest
+    version. Lines that were written since it was read are told by the hub, too."""
+    told = job.seq <= seen
+    if told and job.over:
+        return
+    while True:
+        lines = await service.store.logs(job.id, seen, REPLAYED)
+        for line in lines:
+            if not told and line.seq > job.seq:
+                told = True
+                yield job
+            seen = line.seq
+            yield line
+        if len(lines) < REPLAYED:
+            break
+    if not told:
+        yield job
 
 
 async def follow_all(
@@ -73,5 +96,5 @@ async def follow_all(
             if not news:
                 return
             for job in news:
-                if seen is None or job.seq > seen:
+                if isinstance(job, Job) and (seen is None or job.seq > seen):
                     yield job

@@ -7,16 +7,17 @@ method runs on the event loop's thread and never waits.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 
-from quart_app.domain.jobs import Job, JobEvent
+from quart_app.domain.jobs import Job, JobEvent, LogLine, News
 from quart_app.domain.status import TERMINAL
 
 Subscriber = Callable[[JobEvent], None]
 EndSubscriber = Callable[[Job], None]
 
-BEHIND = 1_000
-"""Versions that wait for a follower who does not come for them."""
+BEHIND = 2_000
+"""Versions and lines that wait for a follower who does not come for them."""
 
 
 class Watcher:
@@ -46,6 +47,9 @@ class Watcher:
         self.newest = job
         self._event.set()
 
+    def tell_lines(self, lines: list[LogLine]) -> None:
+        """Called by the hub: who waits for a job's end does not read its log."""
+
     def close(self) -> None:
         """Called by the hub when it closes: whoever waits is let go."""
         self.closed = True
@@ -59,7 +63,7 @@ class Watcher:
 
 
 class Follower:
-    """Follows one job, or all of them: `next` gives every version, in order.
+    """Follows one job, or all of them: `next` gives every version and line, in order.
 
     Use it as a context manager; subscribe first, then read the store, then wait. One that falls
     behind is let go, and may go on from the last ``seq`` that it has.
@@ -71,7 +75,7 @@ class Follower:
         self._hub = hub
         self._job_id = job_id
         self._event = asyncio.Event()
-        self._news: list[Job] = []
+        self._news: list[News] = []
         self.ended = False
 
     def __enter__(self) -> Follower:
@@ -83,11 +87,18 @@ class Follower:
 
     def tell(self, job: Job) -> None:
         """Called by the hub with every new version."""
-        if len(self._news) >= BEHIND:
+        self._take((job,))
+
+    def tell_lines(self, lines: list[LogLine]) -> None:
+        """Called by the hub with new lines of the job's log."""
+        self._take(lines)
+
+    def _take(self, news: Sequence[News]) -> None:
+        if len(self._news) + len(news) > BEHIND:
             self.ended = True
             self._news.clear()
         if not self.ended:
-            self._news.append(job)
+            self._news += news
         self._event.set()
 
     def close(self) -> None:
@@ -95,7 +106,7 @@ class Follower:
         self.ended = True
         self._event.set()
 
-    async def next(self, seconds: float) -> list[Job] | None:
+    async def next(self, seconds: float) -> list[News] | None:
         """The versions since the last call; none when it has ended; None after so many seconds."""
         try:
             async with asyncio.timeout(seconds):
@@ -144,6 +155,15 @@ class Hub:
         """Call a function with every job that has ended from now on; as `subscribe`."""
         self._end_subscribers.append(subscriber)
 
+    @contextlib.contextmanager
+    def ends(self, subscriber: EndSubscriber) -> Iterator[None]:
+        """As `subscribe_ends`, for as long as the ``with`` lasts."""
+        self._end_subscribers.append(subscriber)
+        try:
+            yield
+        finally:
+            self._end_subscribers.remove(subscriber)
+
     def watch(self, job_id: str) -> Watcher:
         """A watcher of one job, to be entered with ``with``."""
         return Watcher(self, job_id)
@@ -176,12 +196,17 @@ class Hub:
             for subscriber in self._subscribers:
                 subscriber(event)
         if job.status in TERMINAL:
-            for end_subscriber in self._end_subscribers:
+            for end_subscriber in tuple(self._end_subscribers):
                 end_subscriber(job)
         if self._watchers:
             for job_id in (job.id, None):
                 for watcher in self._watchers.get(job_id, ()):
                     watcher.tell(job)
+
+    def publish_lines(self, job_id: str, lines: list[LogLine]) -> None:
+        """Tell those who follow a job of new lines of its log."""
+        for watcher in self._watchers.get(job_id, ()):
+            watcher.tell_lines(lines)
 
     def close(self) -> None:
         """Let everybody go who waits for an event; shutdown begins with this."""

@@ -7,16 +7,19 @@ the server. Nothing may live here that writes a status or knows why the function
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 import traceback
 from collections.abc import Coroutine
 from typing import Any
 
 from quart_app.core.child import Call
+from quart_app.core.children import Children
 from quart_app.core.context import Context
+from quart_app.core.logs import Capture
 from quart_app.core.processes import ProcessDied, Processes
 from quart_app.core.registry import Handle
-from quart_app.core.reporter import Reporter
+from quart_app.core.reporter import REPORTER, Reporter
 from quart_app.core.steps import Steps
 from quart_app.core.threads import Threads
 from quart_app.domain.arguments import ENCODER
@@ -24,6 +27,7 @@ from quart_app.domain.errors import InvalidArguments
 from quart_app.domain.jobs import Failure, Job, Progress
 from quart_app.domain.outcomes import Ended
 from quart_app.domain.retries import SPOKEN, Verdict
+from quart_app.domain.secrets import redact, secrets_in
 from quart_app.domain.tasks import Task
 
 logger = logging.getLogger("quart_app.jobs")
@@ -56,16 +60,16 @@ class Invoker:
         task: Task,
         job: Job,
         handle: Handle,
-        reporter: Reporter | None = None,
+        reporter: Reporter,
         steps: Steps | None = None,
+        children: Children | None = None,
     ) -> Coroutine[Any, Any, Ended]:
         """Run a claimed job's function to its end, when it is awaited.
 
         Args:
             task, job: what to call, with which arguments.
             handle: through which others ask the function to stop.
-            reporter: takes the function's progress; for a task that takes the context.
-            steps: what the job has on record; likewise.
+            reporter, steps, children: take what the function says, keeps and starts.
         """
         if handle.stop is not None:
             return _already(Ended("not begun"))
@@ -74,16 +78,18 @@ class Invoker:
         except InvalidArguments as error:
             failure = Failure("InvalidArguments", error.detail)
             return _already(Ended("rejected", failure=failure))
+        if task.arguments.may_have_secrets:
+            reporter.secrets = secrets_in(job.args)
         if task.run == "process":
             return self._in_process(task, job, handle, reporter)
-        if reporter is not None:
-            values[str(task.context_parameter)] = Context(
-                job.id,
-                job.attempt,
+        if task.context_parameter is not None:
+            values[task.context_parameter] = Context(
+                *(job.id, job.attempt),
                 stopping=lambda: handle.stopping,
                 report=reporter.report,
                 steps=steps,
                 threads=self._threads,
+                children=children if task.is_async else None,
             )
         if task.run == "thread":
             return self._in_thread(task, values, handle)
@@ -110,7 +116,8 @@ class Invoker:
         # Nothing can interrupt a thread: the context's flag is all there is.
         handle.enter(lambda: None)
         try:
-            return await self._threads.call(lambda: self._call_here(task, values))
+            context = contextvars.copy_context()
+            return await self._threads.call(lambda: context.run(self._call_here, task, values))
         finally:
             handle.leave()
 
@@ -120,16 +127,20 @@ class Invoker:
         except BaseException as error:  # noqa: BLE001 - the edge of user code
             return self._raised(task, error)
 
-    async def _in_process(
-        self, task: Task, job: Job, handle: Handle, reporter: Reporter | None
-    ) -> Ended:
+    async def _in_process(self, task: Task, job: Job, handle: Handle, reporter: Reporter) -> Ended:
         function = task.function
         call = Call(
-            function.__module__, function.__qualname__, task.name, job.args, job.id, job.attempt
+            function.__module__,
+            function.__qualname__,
+            task.name,
+            job.args,
+            job.id,
+            job.attempt,
+            logging.getLogger().level if Capture.on() else 0,
         )
         try:
-            report = _ignore if reporter is None else reporter.report
-            answer = await self._processes.call(handle, call, report)
+            report = _ignore if task.context_parameter is None else reporter.report
+            answer = await self._processes.call(handle, call, report, reporter.log)
         except ProcessDied as error:
             return Ended("lost", failure=Failure("ProcessDied", str(error)))
         if answer.kind == "returned":
@@ -166,6 +177,9 @@ class Invoker:
         return self._failed(task, type(error).__name__, text_of(error), text, verdict)
 
     def _failed(self, task: Task, code: str, message: str, text: str, verdict: Verdict) -> Ended:
+        reporter = REPORTER.get()
+        if reporter is not None and reporter.secrets:
+            message, text = redact(message, reporter.secrets), redact(text, reporter.secrets)
         # Text only: an exception object would keep the function's local variables in memory.
         if text:
             logger.error("task %s failed: %s: %s\n%s", task.name, code, message, text)

@@ -2,7 +2,7 @@
 
 Nothing may live here that decides what should happen: a caller says which row of the status table
 it wants, and the fence says whether that still holds. No other module calls `Store.add`,
-`Store.move`, `Store.note` or `Store.keep_step`.
+`Store.move`, `Store.note`, `Store.keep_step`, `Store.log` or `Store.keep_fact`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,18 @@ from collections.abc import Callable, Sequence
 
 from quart_app.core.hub import Hub
 from quart_app.core.ports import Store
-from quart_app.domain.jobs import Change, Failure, Job, Note, Progress, RequestKey
+from quart_app.domain.jobs import (
+    Change,
+    Draft,
+    Failure,
+    Job,
+    KeptStep,
+    LogLine,
+    Note,
+    Postponed,
+    Progress,
+    RequestKey,
+)
 from quart_app.domain.outcomes import Outcome
 from quart_app.domain.status import Move, Reason
 
@@ -30,25 +41,40 @@ class Ledger:
         hub: who is told.
         max_waiting: how many jobs may wait (scheduled or queued) at once.
         clock: seconds since the epoch (`quart_app.core.clock`).
+        log_lines, log_bytes: how much is kept of a job's log, the newest of it.
     """
 
     def __init__(
-        self, store: Store, hub: Hub, *, max_waiting: int, clock: Clock = time.time
+        self,
+        store: Store,
+        hub: Hub,
+        *,
+        max_waiting: int,
+        clock: Clock = time.time,
+        log_lines: int = 1_000,
+        log_bytes: int = 256 * 2**10,
     ) -> None:
         self._store = store
         self._hub = hub
         self._max_waiting = max_waiting
+        self._log_lines = log_lines
+        self._log_bytes = log_bytes
         self.clock = clock
         self.on_scheduled: Callable[[float], None] = lambda run_at: None
         """Told of the moment at which a job that was just scheduled is due."""
 
     async def open(
-        self, jobs: Sequence[Job], key: RequestKey | None = None
+        self,
+        jobs: Sequence[Job],
+        key: RequestKey | None = None,
+        max_of_task: int | None = None,
     ) -> tuple[list[Job], bool]:
         """Keep new jobs, all or none; see `Store.add` for what comes back and is raised."""
-        kept, new = await self._store.add(jobs, self._max_waiting, key)
+        kept, new = await self._store.add(jobs, self._max_waiting, key, max_of_task)
         if new:
-            for job in kept:
+            for job, asked in zip(kept, jobs, strict=True):
+                if job.id != asked.id:
+                    continue  # Of its kind one is there already, and was told of.
                 if self._hub.attentive:
                     self._hub.publish("open", job)
                 if job.status == "scheduled":
@@ -115,7 +141,19 @@ class Ledger:
 
     async def keep_step(self, job: Job, name: str, result: bytes) -> bool:
         """Keep the result of a step, or say that this attempt is not the job's any more."""
-        return await self._store.keep_step(job.id, job.attempt, name, result)
+        step = KeptStep(result, job.attempt, self.clock())
+        return await self._store.keep_step(job.id, name, step)
+
+    async def log(self, job: Job, drafts: Sequence[Draft]) -> list[LogLine]:
+        """Keep lines of a job's log, as many as may be, and tell those who follow the job."""
+        lines = await self._store.log(job.id, drafts, self._log_lines, self._log_bytes)
+        if self._hub.attentive:
+            self._hub.publish_lines(job.id, lines)
+        return lines
+
+    async def keep_fact(self, name: str, value: bytes | None) -> None:
+        """Keep a small fact that belongs to no job; see `Store.keep_fact`."""
+        await self._store.keep_fact(name, value)
 
     async def note(
         self,
@@ -125,6 +163,7 @@ class Ledger:
         cancel_requested: bool = False,
         unresponsive: bool = False,
         progress: Progress | None = None,
+        postponed: Postponed | None = None,
     ) -> Job | None:
         """Write a fact about a job that is not over, or None where there is nothing to write."""
         note = Note(
@@ -133,6 +172,7 @@ class Ledger:
             cancel_requested=cancel_requested,
             unresponsive=unresponsive,
             progress=progress,
+            postponed=postponed,
         )
         job = await self._store.note(job_id, note)
         if job is not None and self._hub.attentive:

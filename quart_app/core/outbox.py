@@ -11,7 +11,8 @@ import asyncio
 import contextvars
 
 from quart_app.core.backlog import Backlog
-from quart_app.domain.tasks import Lane
+from quart_app.domain.jobs import Job
+from quart_app.domain.tasks import Task
 
 HOLD = 0.25
 """Seconds after which a job that a view started runs although the view has not answered yet."""
@@ -30,14 +31,14 @@ class Outbox:
 
     def __init__(self, backlog: Backlog) -> None:
         self._backlog = backlog
-        self._held: list[tuple[str, Lane]] = []
+        self._held: list[tuple[Job, Task]] = []
         self._timer: asyncio.Task[None] | None = None
         self.closed = False
 
-    def hold(self, job_id: str, lane: Lane) -> None:
+    def hold(self, job: Job, task: Task) -> None:
         """Keep a job back until `flush`."""
-        self._held.append((job_id, lane))
-        self._backlog.held.add(job_id)
+        self._held.append((job, task))
+        self._backlog.held.add(job.id)
 
     def hold_briefly(self) -> None:
         """Flush after `HOLD` at the latest: the view may itself wait for what the job does."""
@@ -52,8 +53,8 @@ class Outbox:
     async def flush(self) -> None:
         """Hand over what is held."""
         held, self._held = self._held, []
-        for job_id, lane in held:
-            await self._backlog.submit(job_id, lane)
+        for job, task in held:
+            await self._backlog.submit(job, task)
 
     async def close(self) -> None:
         """The answer has left: hand over what is held, and hold nothing any more."""

@@ -6,19 +6,23 @@ suites `quart_app.testing.check_store` and `check_engine` hold them to it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol
 
 from quart_app.domain.jobs import (
     Change,
+    Draft,
     Job,
     JobEvent,
+    KeptStep,
+    LogLine,
     Note,
     Page,
     Query,
     RequestKey,
     Retention,
 )
+from quart_app.domain.queues import Waiting
 from quart_app.domain.status import Status
 from quart_app.domain.tasks import Lane
 
@@ -61,18 +65,24 @@ class Store(Protocol):
         little."""
 
     async def add(
-        self, jobs: Sequence[Job], max_waiting: int, key: RequestKey | None = None
+        self,
+        jobs: Sequence[Job],
+        max_waiting: int,
+        key: RequestKey | None = None,
+        max_of_task: int | None = None,
     ) -> tuple[list[Job], bool]:
         """Keep new jobs of one task, all or none, each with its ``order`` and ``seq``.
 
         A key that the task knows opens nothing: the jobs that it opened come back, in their order.
-        It is known as long as all of them are kept.
+        It is known as long as all of them are kept. In the place of a job whose ``unique`` another
+        unfinished one of its task has, that one comes back; nothing of it is kept.
 
         Returns:
-            the kept versions, and whether they are new.
+            the kept versions, and whether there is a new one among them.
 
         Raises:
             QueueFull: where more than ``max_waiting`` would wait.
+            TaskFull: where more than ``max_of_task`` of this task would.
             KeyReused: the key is known with another fingerprint.
         """
 
@@ -98,18 +108,46 @@ class Store(Protocol):
     async def due(self, now: float, limit: int) -> list[Job]:
         """Scheduled jobs whose ``run_at`` has come, earliest first."""
 
-    async def queued(self, tasks: Collection[str], limit: int) -> list[str]:
-        """The ids of queued jobs of these tasks, in the order in which they came to be queued."""
+    async def queued(self, task: str, limit: int, fair: bool) -> list[Waiting]:
+        """Queued jobs of a task: higher priority first, then in the order in which they came to be
+        queued. Where it is to be fair, the first ones of each ``turn`` and not those of one alone.
+        """
 
     async def expired(self, now: float, limit: int) -> list[Job]:
         """Jobs that wait for their first attempt although their ``expires_at`` has come."""
 
-    async def steps(self, job_id: str) -> dict[str, bytes]:
-        """The results of a job's finished steps by name, as JSON."""
+    async def active(self, task: str, unique: str) -> Job | None:
+        """The unfinished job of a task that has this ``unique``."""
 
-    async def keep_step(self, job_id: str, attempt: int, name: str, result: bytes) -> bool:
-        """Keep the result of a step, for as long as its job; False where the job is not running
-        this attempt (the fence of `move`). The first result of a name stays."""
+    async def began(self, task: str, since: float) -> list[tuple[str | None, float]]:
+        """The ``turn`` of each attempt of a task that began after a moment, and when it did. Only
+        asked at the start; of jobs that are still kept."""
+
+    async def steps(self, job_id: str) -> dict[str, KeptStep]:
+        """A job's finished steps by name, in the order in which they were finished."""
+
+    async def keep_step(self, job_id: str, name: str, step: KeptStep) -> bool:
+        """Keep a finished step, for as long as its job; False where the job is not running the
+        step's attempt (the fence of `move`). The first result of a name stays."""
+
+    async def log(
+        self, job_id: str, drafts: Sequence[Draft], keep_lines: int, keep_bytes: int
+    ) -> list[LogLine]:
+        """Keep lines of a job's log, and of all its lines the newest so many and so large; the
+        newest one in any case.
+
+        Returns:
+            the lines as they are kept; none where the job is unknown.
+        """
+
+    async def logs(self, job_id: str, after: int, limit: int) -> list[LogLine]:
+        """The lines of a job after this ``seq``, the oldest first."""
+
+    async def keep_fact(self, name: str, value: bytes | None) -> None:
+        """Keep a small fact that belongs to no job, or forget it (None)."""
+
+    async def facts(self, prefix: str) -> dict[str, bytes]:
+        """The facts whose names begin so."""
 
     async def prune(self, retention: Retention, now: float, limit: int) -> int:
         """Forget finished jobs beyond the retention of their status, the oldest first.
@@ -118,8 +156,17 @@ class Store(Protocol):
             how many; ``limit`` at most.
         """
 
+    async def oldest_queued(self) -> Job | None:
+        """The queued job that was opened first."""
+
+    on_commit: Callable[[float], object]
+    """Told of the seconds of each commit, from whichever thread makes it; for metrics."""
+
     async def counts(self) -> dict[Status, int]:
         """How many jobs are in each status, without scanning."""
+
+    async def counts_by_task(self) -> dict[str, dict[Status, int]]:
+        """The same for each task that has ever had a job, without scanning."""
 
 
 class Engine(Protocol):
@@ -139,6 +186,21 @@ class Engine(Protocol):
 
     def waiting(self, lane: Lane) -> int:
         """How many jobs wait here for room in this lane."""
+
+    def running(self, lane: Lane) -> int:
+        """How many jobs of this lane run here."""
+
+    def room(self, lane: Lane) -> int:
+        """How many more would run at once: none before `work` and after `close`."""
+
+    on_done: Callable[[str, Lane], None]
+    """Told of each job whose delivery is over: its lane has room for another."""
+
+    def step_aside(self, lane: Lane) -> None:
+        """A running job of this lane waits for others: its place is free meanwhile."""
+
+    def step_back(self, lane: Lane) -> None:
+        """It goes on, and takes a place again, also where there is none."""
 
     def holds(self, job_id: str) -> bool:
         """Whether this engine will deliver the job, or is doing so."""

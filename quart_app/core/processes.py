@@ -49,6 +49,10 @@ class ProcessDied(Exception):
     """The process of a job ended by itself: a crash, ``os._exit``, or the kernel's OOM killer."""
 
 
+def _unheard(level: str, text: str, at: float) -> None:
+    """Where nobody wants to know what a function says."""
+
+
 class _Place:
     """Room for one job: a pool of one process, made when a job needs it and kept for the next."""
 
@@ -94,14 +98,19 @@ class Processes:
         self._free = list(reversed(self._places))
         self._ending: list[threading.Thread] = []
 
-    async def call(self, handle: Handle, call: Call, report: Callable[[Progress], None]) -> Answer:
+    async def call(
+        self,
+        handle: Handle,
+        call: Call,
+        report: Callable[[Progress], None],
+        log: Callable[[str, str, float], None] = _unheard,
+    ) -> Answer:
         """Run a job's function in a process until it has really ended there.
 
         Args:
             handle: asked by others to stop; the process is then interrupted, later killed.
             call: what to run.
-            report: takes the progress that the process shows.
-
+            report, log: take its progress, and the level, text and moment of each line.
         Raises:
             ProcessDied: where the process ended by itself.
         """
@@ -113,18 +122,14 @@ class Processes:
             if pool is None or slots is None:
                 raise ProcessDied("the process of the job never began: its pool was closed")
             slots.clear()
-            try:
-                future = pool.schedule(child.run, args=(call,))
-            except RuntimeError as error:  # Its process died before it was asked for anything.
-                message = f"the process of the job never began: the pool broke: {error}"
-                raise ProcessDied(message) from None
+            future = _ask(pool, call)
 
             def kill() -> None:
                 _signal(slots.slot, KILLED)
-                future.cancel()  # type: ignore[no-untyped-call]
+                future.cancel()
 
             handle.enter(lambda: _signal(slots.slot, ASKED), kill)
-            answer = await _follow(pool, future, slots, report)
+            answer = await _follow(pool, future, slots, report, log)
             sound = not future.cancelled()
             return answer
         finally:
@@ -152,6 +157,15 @@ class Processes:
             thread.join()
 
 
+def _ask(pool: ProcessPool, call: Call) -> Future[Answer]:
+    try:
+        future: Future[Answer] = pool.schedule(child.run, args=(call,))
+    except RuntimeError as error:  # Its process died before it was asked for anything.
+        message = f"the process of the job never began: the pool broke: {error}"
+        raise ProcessDied(message) from None
+    return future
+
+
 def _signal(slot: Any, stop: int) -> None:
     """Say to the process of a slot that its function is to stop, or itself to go."""
     slot.stop = stop
@@ -167,6 +181,7 @@ async def _follow(
     future: Future[Answer],
     slots: Slots,
     report: Callable[[Progress], None],
+    log: Callable[[str, str, float], None] = _unheard,
 ) -> Answer:
     """Pass progress on until the process has answered or is gone."""
     loop = asyncio.get_running_loop()
@@ -185,6 +200,10 @@ async def _follow(
         if (news := slots.read_progress(seen)) is not None:
             seen, progress = news
             report(progress)
+        for line in slots.read_lines():
+            log(*line)
+    for line in slots.read_lines():
+        log(*line)
     if future.cancelled():
         return Answer("canceled", message="the process was killed")
     return _answer(future, pid, gone >= GONE)

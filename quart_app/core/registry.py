@@ -30,7 +30,16 @@ class Handle:
         registry: knows the grace, and whom to tell when it is over.
     """
 
-    __slots__ = ("_escalate", "_interrupt", "_registry", "job_id", "stop", "task", "timers")
+    __slots__ = (
+        "_escalate",
+        "_interrupt",
+        "_registry",
+        "job_id",
+        "stop",
+        "task",
+        "timers",
+        "waits",
+    )
 
     def __init__(self, job_id: str, task: asyncio.Task[None], registry: Registry) -> None:
         self.job_id = job_id
@@ -40,6 +49,7 @@ class Handle:
         self._interrupt: Callable[[], object] | None = None
         self._escalate: Callable[[], object] | None = None
         self.timers: list[asyncio.TimerHandle] | None = None
+        self.waits = 0
 
     @property
     def stopping(self) -> bool:

@@ -12,12 +12,14 @@ import functools
 import logging
 import random
 
+from quart_app.core.children import Children
 from quart_app.core.invoke import Invoker
 from quart_app.core.ledger import Ledger
 from quart_app.core.patience import until_written
 from quart_app.core.ports import Store
 from quart_app.core.registry import Handle, Registry
-from quart_app.core.reporter import Reporter
+from quart_app.core.reporter import REPORTER, Reporter
+from quart_app.core.service import SERVICE
 from quart_app.core.steps import Steps
 from quart_app.domain.errors import StoreClosed, StoreUnavailable
 from quart_app.domain.jobs import Failure, Job
@@ -77,7 +79,11 @@ class Runner:
                 message = f"this process offers no task {job.task!r}"
                 outcome = Outcome(Move.FAIL, "rejected", error=Failure("NoSuchTask", message))
             elif task.plain and job.cancel_requested_at is None:
-                ended = await self._invoker.call(task, job, handle)
+                reporter = Reporter(self._ledger, job)
+                REPORTER.set(reporter)
+                ended = await self._invoker.call(task, job, handle, reporter)
+                if reporter.used:
+                    await reporter.close()
                 outcome = decide(ended, handle.stop, job, task.policy, random.random())  # noqa: S311
             else:
                 outcome = await self._attempt(task, job, handle)
@@ -121,14 +127,14 @@ class Runner:
             handle.ask("cancel")
         if task.timeout is not None:
             handle.after(task.timeout, lambda: handle.ask("timeout"))
-        if task.context_parameter is None:
-            ended = await self._invoker.call(task, job, handle)
-        else:
-            reporter = Reporter(self._ledger, job)
-            steps = Steps(self._ledger, self._store, job, self._invoker.max_result)
-            ended = await self._invoker.call(task, job, handle, reporter, steps)
-            if reporter.used:
-                await reporter.close()
+        reporter = Reporter(self._ledger, job)
+        REPORTER.set(reporter)
+        steps = Steps(self._ledger, self._store, job, self._invoker.max_result)
+        service = SERVICE.get()
+        children = None if service is None else Children(service, job)
+        ended = await self._invoker.call(task, job, handle, reporter, steps, children)
+        if reporter.used:
+            await reporter.close()
         return decide(ended, handle.stop, job, task.policy, random.random())  # noqa: S311 - jitter
 
     def _overdue(self, handle: Handle) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 import msgspec
@@ -19,24 +19,27 @@ from quart_app.core.durations import Durations
 from quart_app.core.hub import Hub
 from quart_app.core.ledger import Ledger
 from quart_app.core.outbox import OUTBOX, Outbox
+from quart_app.core.outlook import Outlook
 from quart_app.core.ports import Engine, Store
 from quart_app.core.registry import Registry
 from quart_app.domain.errors import (
     Draining,
     InvalidArguments,
+    InvalidRequest,
     JobCanceled,
     JobFailed,
     JobsError,
     NoSuchJob,
     NotFinished,
 )
-from quart_app.domain.jobs import Job, Page, Query, RequestKey, new_id
+from quart_app.domain.ids import new_id
+from quart_app.domain.jobs import Job, Page, Postponed, Query, RequestKey
 from quart_app.domain.options import NO_OPTIONS, Options
 from quart_app.domain.status import STATUSES, TERMINAL, WAITING, Move, Status
 from quart_app.domain.tasks import Catalog, Task
 
-TOGETHER = 100
-"""Jobs that are canceled at once, of many: they share the store's writes."""
+LONGEST_DEBOUNCE = 10
+"""How many times its debounce a job that is asked for again and again waits in all."""
 UNFINISHED: frozenset[Status] = frozenset(STATUSES) - TERMINAL
 
 SERVICE: contextvars.ContextVar[Service | None] = contextvars.ContextVar("service", default=None)
@@ -57,14 +60,6 @@ class RequestScope:
         SERVICE.reset(self._tokens[0])
         OUTBOX.reset(self._tokens[1])
         await self._outbox.close()
-
-
-class Canceled(msgspec.Struct, frozen=True):
-    """What became of a cancel of many: matched, already canceled, being canceled."""
-
-    matched: int
-    canceled: int
-    canceling: int
 
 
 class Service:
@@ -96,45 +91,61 @@ class Service:
         self.engine = engine
         self.backlog = backlog
         self.durations = durations
+        self.outlook = Outlook(durations, backlog, catalog, ledger.clock)
         self.draining = False
+        self.next_of: Callable[[str], float | None] = lambda task: None
+        """When a task with a schedule is due next; of `quart_app.core.schedules`."""
+        self.on_resume: Callable[[str], None] = lambda task: None
+        """Told of the name of a task that is not paused any more."""
         # In memory nothing comes between a job's opening and its way to the engine, which holds
         # every one that waits: the shorter way is the same way.
         self._at_once = store.volatile
+
+    async def start_scheduled(self, task: Task, key: str) -> None:
+        """Start a task whose moment has come; with a known key nothing is started."""
+        await self.start(task, task.arguments.check(b"{}"), Options(key=key))
 
     def begin_request(self) -> RequestScope:
         """Make this the service of the current context until the scope is closed."""
         return RequestScope(self)
 
     async def start(
-        self, task: Task, args: bytes, options: Options = NO_OPTIONS, *, retry_of: str | None = None
+        self,
+        task: Task,
+        args: bytes,
+        options: Options = NO_OPTIONS,
+        *,
+        retry_of: str | None = None,
+        parent: str | None = None,
     ) -> tuple[Job, bool]:
         """Open a job and hand it over to run.
 
         Args:
-            task: one of the catalog's.
-            args: its arguments as checked JSON (`Arguments.check` or `write`).
-            options: the key that makes the start repeatable, when the job may begin, and until when
-                it must have.
-            retry_of: the id of the job that this one repeats.
+            task, args: of the catalog; its arguments as checked JSON (`Arguments.check`).
+            options: the key that makes the start repeatable, when it may begin, and the like.
+            retry_of, parent: the job that this one repeats, or that starts it; their ids.
 
         Returns:
             the job, and whether it is new.
 
         Raises:
-            Draining, QueueFull, StoreUnavailable: nothing was accepted.
-            KeyReused: the key came before with another payload.
+            Draining, QueueFull, TaskFull, StoreUnavailable, KeyReused: nothing was accepted.
         """
         if self.draining:
             self._refuse()
-        job = self._new(task, args, options, retry_of)
-        if self._at_once and options is NO_OPTIONS:
+        job = self._new(task, args, options, retry_of, parent)
+        if self._at_once and options is NO_OPTIONS and not task.special:
             await self.ledger.open((job,))
             outbox = OUTBOX.get()
-            if outbox is None or outbox.closed:
-                await self.engine.submit(job.id, task.run)
+            if (outbox is None or outbox.closed) and self.backlog.clear(task):
+                await self.engine.submit(job.id, task.run)  # As most go.
             else:
-                outbox.hold(job.id, task.run)
+                await self._submit(job, task)
             return job, True
+        if task.control.debounce is not None:
+            postponed = await self._postpone(task, job)
+            if postponed is not None:
+                return postponed, False
         [job], new = await self._open(task, [job], options.request_key(b"{}", (args,)))
         return job, new
 
@@ -146,8 +157,21 @@ class Service:
             self._refuse()
         if not batch:
             return [], True
-        jobs = [self._new(task, args, options, None) for args in batch]
+        if task.control.debounce is not None or (task.control.unique and options.key is not None):
+            message = f"{task.name!r} starts one job at a time: give an object, not an array"
+            raise InvalidRequest(message)
+        jobs = [self._new(task, args, options, None, None) for args in batch]
         return await self._open(task, jobs, options.request_key(b"[]", batch))
+
+    async def _postpone(self, task: Task, job: Job) -> Job | None:
+        """Put a job that was asked for before off, with what is asked for now, if there is one."""
+        wait = task.control.debounce or 0.0
+        active = await self.store.active(task.name, job.unique or "")
+        if active is None:
+            return None
+        run_at = min(self.ledger.clock() + wait, active.created_at + LONGEST_DEBOUNCE * wait)
+        later = Postponed(job.args, run_at)
+        return await self.ledger.note(active.id, postponed=later)
 
     async def _open(
         self, task: Task, jobs: list[Job], key: RequestKey | None
@@ -155,16 +179,17 @@ class Service:
         """Open jobs with a store that others may read meanwhile: until their answer is on its way,
         nobody may find them in the queue and begin."""
         held = self.backlog.held
-        held.update([job.id for job in jobs])
-        new = False
+        ids = {job.id for job in jobs}
+        held.update(ids)
+        fresh: list[Job] = []
         try:
-            kept, new = await self.ledger.open(jobs, key)
+            kept, new = await self.ledger.open(jobs, key, task.limits.max_waiting)
+            if new:
+                fresh = [job for job in kept if job.id in ids]
         finally:
-            if not new:
-                held.difference_update([job.id for job in jobs])
-        if new:
-            for job in kept:
-                await self._submit(job, task)
+            held.difference_update(ids - {job.id for job in fresh})
+        for job in dict.fromkeys(fresh):
+            await self._submit(job, task)
         return kept, new
 
     def check_many(self, task: Task, batch: Sequence[bytes]) -> list[bytes]:
@@ -182,9 +207,11 @@ class Service:
             raise InvalidArguments(f"{len(errors)} arguments do not fit; none was started", errors)
         return checked
 
-    def _new(self, task: Task, args: bytes, options: Options, retry_of: str | None) -> Job:
+    def _new(
+        self, task: Task, args: bytes, options: Options, retry_of: str | None, parent: str | None
+    ) -> Job:
         now = self.ledger.clock()
-        if options is NO_OPTIONS:
+        if options is NO_OPTIONS and not task.special:
             return Job(
                 id=new_id(),
                 task=task.name,
@@ -194,8 +221,12 @@ class Service:
                 created_at=now,
                 updated_at=now,
                 retry_of=retry_of,
+                parent=parent,
             )
+        control = task.control
         run_at = options.run_at if options.delay is None else now + options.delay
+        if control.debounce is not None:
+            run_at = max(run_at or 0.0, now + control.debounce)
         later = run_at is not None and run_at > now
         return Job(
             id=new_id(),
@@ -210,6 +241,10 @@ class Service:
             expires_at=options.expires_at if options.ttl is None else now + options.ttl,
             key=options.key,
             retry_of=retry_of,
+            parent=parent,
+            priority=task.limits.priority if options.priority is None else options.priority,
+            turn=control.turn_of(args),
+            unique=control.unique_of(args),
         )
 
     def _refuse(self) -> NoReturn:
@@ -223,9 +258,9 @@ class Service:
             return
         outbox = OUTBOX.get()
         if outbox is None or outbox.closed:
-            await self.backlog.submit(job.id, task.run)
+            await self.backlog.submit(job, task)
         else:
-            outbox.hold(job.id, task.run)
+            outbox.hold(job, task)
 
     async def get(self, job_id: str) -> Job:
         """The newest version of a job.
@@ -278,7 +313,7 @@ class Service:
             if not stays:
                 withdrawn = await self.ledger.move(job_id, Move.WITHDRAW, reason="requested")
                 if withdrawn is not None:
-                    await self.engine.forget(job_id)
+                    await self.backlog.forget(job_id)
                     return withdrawn
             await self.ledger.note(job_id, cancel_requested=True)
             handle = self.registry.get(job_id)
@@ -287,55 +322,20 @@ class Service:
                 break  # Otherwise its attempt has ended meanwhile, and another would follow.
         if handle is not None and not job.over:
             handle.ask("cancel")
+            await self._cancel_children(job)
         return job
 
-    async def matching(self, query: Query) -> AsyncIterator[Job]:
-        """Every job that passes the filters and is not over."""
-        statuses = query.statuses & UNFINISHED if query.statuses else UNFINISHED
-        before = query.before
-        while statuses:
-            page = await self.store.page(
-                msgspec.structs.replace(query, statuses=statuses, before=before, limit=100)
-            )
-            for job in page.jobs:
-                yield job
+    async def _cancel_children(self, job: Job) -> None:
+        """The jobs that it has started, and theirs."""
+        if not self.may_start(job):
+            return
+        query = Query(parent=job.id, statuses=UNFINISHED, limit=100)
+        while True:
+            page = await self.store.page(query)
+            await asyncio.gather(*(self.cancel(child.id) for child in page.jobs))
             if page.next is None:
                 return
-            before = page.next
-            await asyncio.sleep(0)
-
-    async def cancel_matching(self, query: Query, *, dry_run: bool) -> Canceled:
-        """Cancel every job that passes the filters and is not over, or only count them."""
-        matched = canceled = canceling = 0
-        ids: list[str] = []
-
-        async def cancel_them() -> None:
-            nonlocal canceled, canceling
-            done = await self.cancel_each(ids)
-            canceled, canceling = canceled + done.canceled, canceling + done.canceling
-            ids.clear()
-
-        async for job in self.matching(query):
-            matched += 1
-            if not dry_run:
-                ids.append(job.id)
-                if len(ids) == TOGETHER:
-                    await cancel_them()
-        await cancel_them()
-        return Canceled(matched, canceled, canceling)
-
-    async def cancel_each(self, job_ids: Sequence[str]) -> Canceled:
-        """Cancel the jobs of these ids; an unknown id is not counted as matched."""
-        calls = (self._cancel_if_known(job_id) for job_id in dict.fromkeys(job_ids))
-        known = [job for job in await asyncio.gather(*calls) if job is not None]
-        canceled = sum(job.status == "canceled" for job in known)
-        return Canceled(len(known), canceled, sum(not job.over for job in known))
-
-    async def _cancel_if_known(self, job_id: str) -> Job | None:
-        try:
-            return await self.cancel(job_id)
-        except NoSuchJob:
-            return None
+            query = msgspec.structs.replace(query, before=page.next)
 
     async def retry(self, job_id: str, changes: Mapping[str, Any] | None = None) -> Job:
         """Run a job that is over again, as a new job.
@@ -349,11 +349,16 @@ class Service:
         job = await self.get(job_id)
         if not job.over:
             message = f"Job {job_id} is {job.status}: only a job that is over can be retried"
-            raise NotFinished(message, retry_after=self.retry_after(job))
+            raise NotFinished(message, retry_after=self.outlook.retry_after(job))
         task = self.catalog.find(job.task)
         args = task.arguments.write({**json.loads(job.args), **(changes or {})})
         new, _ = await self.start(task, args, retry_of=job.id)
         return new
+
+    def may_start(self, job: Job) -> bool:
+        """Whether the job may start others."""
+        task = self.catalog.get(job.task)
+        return task is not None and task.is_async and task.context_parameter is not None
 
     def result(self, job: Job) -> bytes:
         """The result of a finished job, as JSON.
@@ -373,23 +378,6 @@ class Service:
             return JobFailed(f"Job {job.id} failed{detail}", reason=job.reason, error=members)
         if job.status == "canceled":
             return JobCanceled(f"Job {job.id} was canceled", reason=job.reason)
-        return NotFinished(f"Job {job.id} is {job.status}", retry_after=self.retry_after(job))
-
-    def retry_after(self, job: Job) -> float:
-        """Seconds after which another look is worth it: what its task usually takes, or the time
-        until it may begin; 1 to 60."""
-        if job.status == "scheduled" and job.run_at is not None:
-            return min(60.0, max(1.0, job.run_at - self.ledger.clock()))
-        typical = self.durations.typical(job.task)
-        if typical is None:
-            return 1.0
-        gone = 0.0 if job.started_at is None else self.ledger.clock() - job.started_at
-        return min(60.0, max(1.0, typical - gone))
-
-    def eta(self, job: Job) -> float | None:
-        """The moment at which a running job will probably end, or None where nobody can say."""
-        typical = self.durations.typical(job.task) if job.status == "running" else None
-        if typical is None or job.started_at is None:
-            return None
-        eta = job.started_at + typical
-        return eta if eta > self.ledger.clock() else None
+        return NotFinished(
+            f"Job {job.id} is {job.status}", retry_after=self.outlook.retry_after(job)
+        )

@@ -1,4 +1,4 @@
-"""The Python way to start a task: ``await report.start(month=3)``, and the handle that it returns.
+"""The Python way to start a task: ``await report.start(month=3)``.
 
 Nothing may live here that HTTP could not do as well: it is the same service, called by name.
 """
@@ -8,74 +8,21 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
-from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, cast, overload
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, Unpack, overload
 
+from quart_app.core.children import Children
 from quart_app.core.context import Context
+from quart_app.core.handles import JobHandle
 from quart_app.core.outbox import OUTBOX
 from quart_app.core.service import SERVICE, Service
+from quart_app.domain.control import Control
 from quart_app.domain.errors import InvalidArguments, NotServing
-from quart_app.domain.jobs import Job
 from quart_app.domain.options import NO_OPTIONS, Duration, Moment, Options, make_options
 from quart_app.domain.retries import Retry
-from quart_app.domain.status import Status
 from quart_app.domain.tasks import Lane, Task
 
 P = ParamSpec("P")
 R = TypeVar("R")
-R_co = TypeVar("R_co", covariant=True)
-
-
-class JobHandle(Generic[R_co]):
-    """A started job, as its starter holds it.
-
-    Attributes:
-        id: the job's id, as in HTTP.
-    """
-
-    __slots__ = ("_service", "_task", "id")
-
-    def __init__(self, service: Service, task: Task, job_id: str) -> None:
-        self._service = service
-        self._task = task
-        self.id = job_id
-
-    def __repr__(self) -> str:
-        return f"<JobHandle {self._task.name} {self.id}>"
-
-    async def job(self) -> Job:
-        """The job's whole record.
-
-        Raises:
-            NoSuchJob: its record has expired.
-        """
-        return await self._service.get(self.id)
-
-    async def status(self) -> Status:
-        """The job's status at this moment."""
-        return (await self.job()).status
-
-    async def result(self, timeout: float | None = None) -> R_co:
-        """Wait for the job and return what its function returned.
-
-        Canceling the caller does not cancel the job.
-
-        Args:
-            timeout: seconds to wait at most; None waits as long as it takes.
-
-        Raises:
-            TimeoutError: it is not over yet; it goes on.
-            JobFailed: it failed, and why.
-            JobCanceled: it was canceled.
-            NotFinished: the service is shutting down, and nobody can wait any more.
-        """
-        job = await self._service.wait(self.id, timeout)
-        if not job.over and not self._service.draining:
-            raise TimeoutError(f"job {self.id} is still {job.status} after {timeout} seconds")
-        return cast(R_co, self._task.read_result(self._service.result(job)))
-
-    async def cancel(self) -> Status:
-        """Ask for the job's end: ``canceled`` at once if it waits, else as `status` will tell."""
-        return (await self._service.cancel(self.id)).status
 
 
 class StartableTask(Task, Generic[P, R]):
@@ -101,6 +48,7 @@ class StartableTask(Task, Generic[P, R]):
         delay: Duration | None = None,
         run_at: Moment | None = None,
         expires: Duration | dt.datetime | None = None,
+        priority: int | None = None,
     ) -> Optioned[P, R]:
         """The same task with options for the next start; see `make_options` for what each may be.
 
@@ -111,11 +59,14 @@ class StartableTask(Task, Generic[P, R]):
             delay: the job begins so much later; or
             run_at: it begins then.
             expires: by when it must have begun; otherwise it fails, reason ``expired``.
+            priority: -100 to 100, instead of the task's own; a higher one begins first.
 
         Raises:
             InvalidRequest: naming the option that cannot be.
         """
-        options = make_options(key=key, delay=delay, run_at=run_at, expires=expires)
+        options = make_options(
+            key=key, delay=delay, run_at=run_at, expires=expires, priority=priority
+        )
         return Optioned(self, options)
 
     async def start_with(
@@ -129,6 +80,14 @@ class StartableTask(Task, Generic[P, R]):
         if (outbox := OUTBOX.get()) is not None and not outbox.closed:
             outbox.hold_briefly()
         return JobHandle(service, self, job.id)
+
+    async def start_child(
+        self, children: Children, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> JobHandle[R]:
+        """`start` as a child of the job whose children these are; what `Context.start` calls."""
+        values = self._by_name(args, kwargs) if args else kwargs
+        service = find_service(self)
+        return JobHandle(service, self, await children.start(self, self.arguments.write(values)))
 
     def _by_name(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         names = list(self.arguments.parameters)
@@ -249,6 +208,7 @@ class TaskDecorator:
         tags: Iterable[str] = (),
         max_attempts: int = 1,
         retry: Retry | None = None,
+        **control: Unpack[Control],
     ) -> Decorator: ...
 
     # mypy does not see that the positional parameter's default covers the last overload.
@@ -264,6 +224,7 @@ class TaskDecorator:
         tags: Iterable[str] = (),
         max_attempts: int = 1,
         retry: Retry | None = None,
+        **control: Unpack[Control],
     ) -> Any:
         """Make a function a task; see `quart_app.domain.tasks.Task` for the options."""
 
@@ -277,6 +238,7 @@ class TaskDecorator:
                 tags=tags,
                 max_attempts=max_attempts,
                 retry=retry,
+                **control,
             )
             self._register(new)
             return new

@@ -20,7 +20,7 @@ from quart_app.core.ledger import Ledger
 from quart_app.core.patience import until_written
 from quart_app.core.ports import Store
 from quart_app.domain.arguments import ENCODER, decode_custom
-from quart_app.domain.jobs import Job
+from quart_app.domain.jobs import Job, KeptStep
 
 MOST = 10_000
 """Steps of one job."""
@@ -45,7 +45,7 @@ class Steps:
         self._store = store
         self._job = job
         self._max_result = max_result
-        self._known: dict[str, bytes] | None = None if job.history else {}
+        self._known: dict[str, KeptStep] | None = None if job.history else {}
         self._loading = asyncio.Lock()
         self._used: set[str] = set()
         self.loop = asyncio.get_running_loop()
@@ -68,7 +68,8 @@ class Steps:
             if self._known is None:
                 what = f"what job {self._job.id} has done"
                 self._known = await until_written(lambda: self._store.steps(self._job.id), what)
-        return self._known.get(name)
+        known = self._known.get(name)
+        return None if known is None else known.result
 
     async def keep(self, name: str, value: Any) -> bytes:
         """Put a step's result on record; its JSON comes back.

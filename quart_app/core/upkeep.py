@@ -11,19 +11,22 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from quart_app.core.backlog import Backlog
+from quart_app.core.durations import Durations
 from quart_app.core.ledger import Ledger
-from quart_app.core.ports import Engine, Store
+from quart_app.core.ports import Store
 from quart_app.core.registry import Registry
 from quart_app.domain.errors import StoreUnavailable
 from quart_app.domain.jobs import Failure, Job, Query, Retention
 from quart_app.domain.outcomes import decide_lost
 from quart_app.domain.status import Move
-from quart_app.domain.tasks import LANES, Catalog
+from quart_app.domain.tasks import Catalog
 
 logger = logging.getLogger("quart_app.upkeep")
 
 BATCH = 256
 """Rows of one piece of work: pruning so many costs about 0.3 ms of the loop."""
+DURATIONS = "durations/"
+"""How the names of facts about durations begin."""
 AHEAD = 2.0
 """Seconds: what is due until the next look has a timer."""
 
@@ -32,27 +35,28 @@ class Upkeep:
     """Due, expire, rescue and prune.
 
     Args:
-        ledger, store, engine, backlog, registry, catalog: the parts that it looks after.
+        ledger, store, backlog, registry, catalog: the parts that it looks after.
         retention: how many finished jobs are kept.
+        durations: what is kept of them over a restart.
     """
 
     def __init__(
         self,
         ledger: Ledger,
         store: Store,
-        engine: Engine,
         backlog: Backlog,
         registry: Registry,
         catalog: Catalog,
         retention: Retention,
+        durations: Durations,
     ) -> None:
         self._ledger = ledger
         self._store = store
-        self._engine = engine
         self._backlog = backlog
         self._registry = registry
         self._catalog = catalog
         self._retention = retention
+        self._durations = durations
         self._ended = 0
         self._nudge = asyncio.Event()
         self._due_nudge = asyncio.Event()
@@ -68,6 +72,8 @@ class Upkeep:
             "rescue": self._forever(5.0, self.rescue),
             "prune": self._forever(1.0, self.prune, self._nudge),
         }
+        if not self._store.volatile:
+            works["remember"] = self._forever(60.0, self.remember)
         self._loops = [
             asyncio.create_task(work, name=f"upkeep-{name}") for name, work in works.items()
         ]
@@ -145,12 +151,23 @@ class Upkeep:
         error = Failure("Expired", "it had not begun by the moment at which it expires")
         for job in jobs:
             if await self._ledger.move(job.id, Move.EXPIRE, reason="expired", error=error):
-                await self._engine.forget(job.id)
+                await self._backlog.forget(job.id)
         return len(jobs)
 
     async def prune(self) -> int:
         """Forget finished jobs beyond the retention."""
         return await self._store.prune(self._retention, self._ledger.clock(), BATCH)
+
+    async def remember(self) -> int:
+        """Keep what the jobs of each task were seen to take."""
+        for task, kept in self._durations.unsaved().items():
+            await self._ledger.keep_fact(DURATIONS + task, kept)
+        return 0
+
+    async def recall(self) -> None:
+        """Take over what an earlier process has seen."""
+        for name, kept in (await self._store.facts(DURATIONS)).items():
+            self._durations.load(name.removeprefix(DURATIONS), kept)
 
     async def rescue(self) -> int:
         """Find jobs that nobody works for any more, and queued ones that nobody will deliver.
@@ -165,8 +182,7 @@ class Upkeep:
             for job in reversed(running):  # The oldest first: it queued first, too.
                 if job.id not in self._registry:
                     rescued += await self._rescue(job)
-        known = len(self._backlog.held) + sum(self._engine.waiting(lane) for lane in LANES)
-        if counts["queued"] > known:
+        if counts["queued"] > self._backlog.known:
             await self._backlog.catch_up()
         return rescued
 
@@ -216,7 +232,7 @@ class Upkeep:
     async def _submit(self, job: Job) -> None:
         task = self._catalog.get(job.task)
         if task is not None:  # Otherwise it waits for a start that offers it.
-            await self._backlog.submit(job.id, task.run)
+            await self._backlog.submit(job, task)
 
 
 async def _all_of(work: Callable[[], Awaitable[int]]) -> None:

@@ -6,6 +6,7 @@ jobs or of where the arguments came from; errors name the place by JSON Pointer 
 
 from __future__ import annotations
 
+import functools
 import inspect
 import json
 import typing
@@ -16,6 +17,7 @@ from typing import Any
 import msgspec
 
 from quart_app.domain.errors import InvalidArguments, InvalidTask
+from quart_app.domain.secrets import Secret, mark, read_secret
 
 CONTEXT_MARK = "__job_context__"
 """A class with this attribute is a job's context: it is passed in and is no argument."""
@@ -60,6 +62,11 @@ def is_context(kind: Any) -> bool:
     return any(getattr(option, CONTEXT_MARK, False) is True for option in options)
 
 
+def is_secret(kind: Any) -> bool:
+    """Whether an annotation is a secret, also as ``Secret | None``."""
+    return Secret in (typing.get_args(kind) or (kind,))
+
+
 def describe(function: Callable[..., Any]) -> str:
     """A function as its author knows it: ``pkg.module.name``."""
     return f"{function.__module__}.{function.__qualname__}"
@@ -74,16 +81,27 @@ def encode_custom(value: Any) -> Any:
     """msgspec's hook for values that it does not know: pydantic models, else a clear refusal."""
     if is_pydantic(type(value)):
         return value.model_dump(mode="json")
+    if isinstance(value, Secret):
+        return str(value)
     raise TypeError(f"{type(value).__qualname__} cannot be written as JSON")
 
 
+def encode_argument(value: Any) -> Any:
+    """As `encode_custom`, for what is kept to be read again: a secret under its mark."""
+    return mark(value) if isinstance(value, Secret) else encode_custom(value)
+
+
 def decode_custom(kind: type[Any], value: Any) -> Any:
-    """msgspec's hook for types that it does not know: pydantic models."""
+    """msgspec's hook for types that it does not know: secrets and pydantic models."""
+    if kind is Secret:
+        return read_secret(value)
     return kind.model_validate(value)
 
 
 def schema_custom(kind: type[Any]) -> dict[str, Any]:
     """msgspec's hook for the JSON Schema of types that it does not know."""
+    if kind is Secret:
+        return {"type": "string", "format": "password", "writeOnly": True}
     schema: dict[str, Any] = kind.model_json_schema()
     definitions = schema.pop("$defs", {})
     inlined: dict[str, Any] = _inlined(schema, definitions)
@@ -104,10 +122,19 @@ def _inlined(schema: Any, definitions: dict[str, Any], depth: int = 8) -> Any:
 
 
 ENCODER = msgspec.json.Encoder(enc_hook=encode_custom)
+"""Results, and whatever else is shown."""
+_KEEPER = msgspec.json.Encoder(enc_hook=encode_argument)
 
 
 def unsupported(kind: Any) -> Iterator[str]:
     """The names of the types inside an annotation that JSON can not be turned into."""
+    for cls in custom_types(kind):
+        if not is_pydantic(cls) and cls is not Secret:
+            yield cls.__qualname__
+
+
+def custom_types(kind: Any) -> Iterator[type[Any]]:
+    """The types inside an annotation that msgspec does not know."""
     seen: list[Any] = [msgspec.inspect.type_info(kind)]
     known: set[int] = set()
     while seen:
@@ -116,8 +143,7 @@ def unsupported(kind: Any) -> Iterator[str]:
             continue
         known.add(id(node))
         if isinstance(node, msgspec.inspect.CustomType):
-            if not is_pydantic(node.cls):
-                yield node.cls.__qualname__
+            yield node.cls
         elif isinstance(node, msgspec.Struct):
             for field in node.__struct_fields__:
                 value = getattr(node, field)
@@ -154,10 +180,17 @@ class Arguments:
                 fields.append((parameter, kind, factory))
         self.name = name
         self.parameters = parameters
+        self.secrets = {name for name, (kind, _) in parameters.items() if is_secret(kind)}
         self.type = msgspec.defstruct(
             f"{name}_arguments", fields, kw_only=True, forbid_unknown_fields=True
         )
         self._decoder = msgspec.json.Decoder(self.type, dec_hook=decode_custom)
+
+    @functools.cached_property
+    def may_have_secrets(self) -> bool:
+        """Whether a secret may be anywhere in them."""
+        kinds = (kind for kind, _ in self.parameters.values())
+        return any(Secret in custom_types(kind) for kind in kinds)
 
     def check(self, payload: bytes) -> bytes:
         """The arguments as they are kept: checked, with defaults, without white space.
@@ -166,7 +199,7 @@ class Arguments:
             InvalidArguments: with one error for each argument that does not fit.
         """
         try:
-            return ENCODER.encode(self._decoder.decode(payload))
+            return _KEEPER.encode(self._decoder.decode(payload))
         except RecursionError:
             raise InvalidArguments("The arguments are nested too deeply", []) from None
         except (msgspec.ValidationError, ValueError, TypeError) as error:
@@ -179,7 +212,7 @@ class Arguments:
         if not values and not self.parameters:
             return b"{}"
         try:
-            payload = ENCODER.encode(values)
+            payload = _KEEPER.encode(values)
         except (TypeError, ValueError, RecursionError) as error:
             raise InvalidArguments(str(error), [{"pointer": "#", "detail": str(error)}]) from None
         return self.check(payload)
@@ -251,7 +284,7 @@ def _checked(where: str, kind: Any, default: Any) -> Any:
     if default is inspect.Parameter.empty:
         return default
     try:
-        return decoder.decode(ENCODER.encode(default))
+        return decoder.decode(_KEEPER.encode(default))
     except (ValueError, TypeError, RecursionError) as error:
         message = f"{where}: its default {default!r} does not fit its own type: {error}"
         raise InvalidTask(message) from error

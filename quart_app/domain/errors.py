@@ -18,6 +18,8 @@ and what the caller can do next. No formatting of responses. The tree::
     │   ├── InvalidRequest        422  the request's own fields do not fit
     │   ├── KeyReused             422  an Idempotency-Key with another payload
     │   ├── TooManyRequests       429  as many requests wait for jobs as may
+    │   │   └── TaskFull          429  as many jobs of this task wait as may
+    │   ├── NotInstalled          501  this needs a library that is not installed
     │   ├── QueueFull             503  try again later
     │   ├── Draining              503  this process is shutting down
     │   └── StoreUnavailable      503  the store does not answer
@@ -179,6 +181,17 @@ class TooManyRequests(JobsError):
     status = 429
     slug = "too-many-requests"
     title = "Too many requests"
+
+
+class TaskFull(TooManyRequests):
+    """As many jobs of this task wait as may."""
+
+
+class NotInstalled(JobsError):
+    """What was asked for needs a library that is not installed."""
+
+    status = 501
+    title = "Not Implemented"
 
 
 class QueueFull(JobsError):

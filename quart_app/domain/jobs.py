@@ -7,25 +7,21 @@ Nothing may live here that reads a clock, waits, or knows where a job is kept or
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Mapping
 
 import msgspec
 from msgspec.structs import replace
 
+from quart_app.domain.secrets import hide
 from quart_app.domain.status import TERMINAL, Move, Reason, Status
 
 EMPTY_ARGS = b"{}"
 CLAIM, INTERRUPT, DUE = Move.CLAIM, Move.INTERRUPT, Move.DUE
 """Bound once: before Python 3.12 looking up a member of an enum costs as much as a call."""
+DEBOUNCED = "debounce/"
+"""How a `Job.unique` begins that holds only until the job is due."""
 HISTORY = 50
 """Earlier attempts that a job's record has; shutdowns do not count, so there may be any number."""
-RANDOM_BATCH = 64
-"""Ids whose random bits are asked of the system at once: one call for each costs 1 us."""
-_tails: list[str] = []
-os.register_at_fork(after_in_child=_tails.clear)  # Two processes must not share what is left.
-_millisecond, _prefix = 0, ""
 
 
 class Failure(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -82,7 +78,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     Moments are seconds since the epoch (UTC), durations are seconds. ``args`` and ``result`` are
     JSON as bytes: what was checked is what is kept, shown and run. ``order`` is the place in which
     the job was opened and never changes; ``seq`` is that of its newest event. ``history`` has its
-    earlier attempts, the newest `HISTORY` of them.
+    earlier attempts, the newest `HISTORY` of them. ``turn`` is the key by which limits and fairness
+    count it, ``unique`` the one of which its task has one unfinished job.
     """
 
     id: str
@@ -105,6 +102,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     retry_of: str | None = None
     parent: str | None = None
     key: str | None = None
+    priority: int = 0
+    turn: str | None = None
+    unique: str | None = None
     result: bytes | None = None
     error: Failure | None = None
     history: tuple[Attempt, ...] = ()
@@ -125,6 +125,36 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         if self.history:
             size += sum(each.error.size for each in self.history if each.error is not None)
         return size
+
+
+class LogLine(msgspec.Struct, frozen=True, gc=False):
+    """A line of a job's log. ``number`` counts the job's lines from 1: a first line that is kept
+    with a higher one says how many were dropped. ``seq`` is of the same sequence as events."""
+
+    seq: int
+    number: int
+    at: float
+    level: str
+    text: str
+
+    @property
+    def size(self) -> int:
+        """What it counts where bytes are bounded; an empty line counts something, too."""
+        return 16 + len(self.text)
+
+
+class KeptStep(msgspec.Struct, frozen=True, gc=False):
+    """A finished step: its result as JSON, and in which attempt and when it was finished."""
+
+    result: bytes
+    attempt: int
+    at: float
+
+
+News = Job | LogLine
+"""What those who follow a job are told."""
+Draft = tuple[float, str, str]
+"""A line before the store has it: moment, level, text."""
 
 
 class JobEvent(msgspec.Struct, frozen=True, gc=False):
@@ -168,6 +198,13 @@ class RequestKey(msgspec.Struct, frozen=True, gc=False):
     fingerprint: bytes
 
 
+class Postponed(msgspec.Struct, frozen=True, gc=False):
+    """A scheduled job is asked for again before it was due: with newer arguments, and later."""
+
+    args: bytes
+    run_at: float
+
+
 class Note(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """A fact about a job that is not over: it leaves the status alone."""
 
@@ -176,6 +213,7 @@ class Note(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     cancel_requested: bool = False
     unresponsive: bool = False
     progress: Progress | None = None
+    postponed: Postponed | None = None
 
 
 class Query(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -190,6 +228,7 @@ class Query(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     statuses: frozenset[Status] = frozenset()
     task: str | None = None
     tag: str | None = None
+    parent: str | None = None
     text: str | None = None
     before: int | None = None
     limit: int = 50
@@ -212,34 +251,6 @@ class Keep(msgspec.Struct, frozen=True, gc=False):
 
 Retention = Mapping[Status, Keep]
 """What is kept of each final status."""
-
-
-def new_id() -> str:
-    """A public job id: UUID version 7 (RFC 9562, 5.7), a millisecond and 74 random bits.
-
-    >>> len(new_id()), new_id() != new_id()
-    (36, True)
-    """
-    global _millisecond, _prefix
-    now = time.time_ns() // 1_000_000
-    if now != _millisecond:
-        moment = f"{now:012x}"
-        _millisecond, _prefix = now, f"{moment[:8]}-{moment[8:]}-7"
-    try:
-        return _prefix + _tails.pop()
-    except IndexError:
-        _tails.extend(_make_tails())
-        return _prefix + _tails.pop()
-
-
-def _make_tails() -> list[str]:
-    """The random parts of many ids, 74 bits each, made by as few calls as can be."""
-    ends = os.urandom(6 * RANDOM_BATCH).hex("-", 6).split("-")
-    starts = memoryview(os.urandom(4 * RANDOM_BATCH)).cast("I")
-    return [
-        f"{start & 0xFFF:03x}-{0x8000 | start >> 12 & 0x3FFF:x}-{end}"
-        for start, end in zip(starts, ends, strict=True)
-    ]
 
 
 def apply(job: Job, change: Change, seq: int) -> Job | None:
@@ -289,7 +300,9 @@ def _ended(job: Job, change: Change, seq: int) -> Job:
 
 def _put_back(job: Job, change: Change, seq: int) -> Job:
     if change.move is DUE:
-        return replace(job, status="queued", updated_at=change.at, seq=seq)
+        # What is asked for from now on is not put off until this job's moment: that has come.
+        unique = None if (job.unique or "").startswith(DEBOUNCED) else job.unique
+        return replace(job, status="queued", unique=unique, updated_at=change.at, seq=seq)
     ended = Attempt(
         attempt=job.attempt,
         started_at=job.started_at or change.at,
@@ -320,6 +333,11 @@ def annotate(job: Job, note: Note, seq: int) -> Job | None:
     requested = job.cancel_requested_at
     if note.cancel_requested and requested is None:
         requested = note.at
+    postponed = note.postponed
+    if postponed is not None:
+        if job.status != "scheduled":
+            return None
+        job = replace(job, args=postponed.args, run_at=postponed.run_at)
     noted = replace(
         job,
         cancel_requested_at=requested,
@@ -327,7 +345,9 @@ def annotate(job: Job, note: Note, seq: int) -> Job | None:
         unresponsive=job.unresponsive or (note.unresponsive and job.status == "running"),
         progress=note.progress or job.progress,
     )
-    return None if noted == job else replace(noted, updated_at=note.at, seq=seq)
+    if noted == job and postponed is None:
+        return None
+    return replace(noted, updated_at=note.at, seq=seq)
 
 
 def matches(job: Job, query: Query) -> bool:
@@ -342,9 +362,11 @@ def matches(job: Job, query: Query) -> bool:
         return False
     if query.tag is not None and query.tag not in job.tags:
         return False
+    if query.parent is not None and query.parent != job.parent:
+        return False
     if query.text is None:
         return True
     text = query.text.lower()
     error = "" if job.error is None else f"{job.error.code} {job.error.message}"
-    fields = (job.id, job.task, *job.tags, job.args.decode(), error)
+    fields = (job.id, job.task, *job.tags, hide(job.args).decode(), error)
     return any(text in field.lower() for field in fields)

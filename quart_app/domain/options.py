@@ -19,6 +19,7 @@ FAR = 10 * 366 * 86_400.0
 LAST = 253_402_300_799.0
 """The last moment of the year 9999, in seconds since the epoch."""
 KEY_CHARS = 255
+MOST_URGENT = 100
 
 Duration = float | dt.timedelta
 Moment = float | dt.datetime
@@ -33,6 +34,7 @@ class Options(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         run_at: it begins then.
         ttl: it must have begun within so much time from now; or
         expires_at: it must have begun by then. Otherwise it fails, reason ``expired``.
+        priority: -100 to 100, instead of the task's own.
     """
 
     key: str | None = None
@@ -40,6 +42,7 @@ class Options(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     run_at: float | None = None
     ttl: float | None = None
     expires_at: float | None = None
+    priority: int | None = None
 
     def request_key(self, kind: bytes, batch: Sequence[bytes]) -> RequestKey | None:
         """The key of a start with a digest of all that was asked, if it has one.
@@ -51,7 +54,10 @@ class Options(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         if self.key is None:
             return None
         digest = hashlib.blake2b(kind, digest_size=16)
-        for part in (msgspec.json.encode(self), *batch):
+        asked = msgspec.to_builtins(self)
+        if self.priority is None:  # As before there were priorities: old keys stay good.
+            del asked["priority"]
+        for part in (msgspec.json.encode(asked), *batch):
             digest.update(len(part).to_bytes(8, "big"))
             digest.update(part)
         return RequestKey(self.key, digest.digest())
@@ -66,6 +72,7 @@ def make_options(
     delay: Duration | None = None,
     run_at: Moment | None = None,
     expires: Duration | dt.datetime | None = None,
+    priority: int | None = None,
 ) -> Options:
     """Check and unite what a caller gives.
 
@@ -74,6 +81,7 @@ def make_options(
         delay: seconds, or a ``timedelta``.
         run_at: a ``datetime`` with a time zone, or seconds since the epoch.
         expires: a duration from now, or a moment as a ``datetime``.
+        priority: -100 to 100; a higher one begins first.
 
     Raises:
         InvalidRequest: naming what is wrong and what it may be.
@@ -92,7 +100,14 @@ def make_options(
         run_at=_epoch("run_at", run_at),
         ttl=_seconds("expires", ttl),
         expires_at=_epoch("expires", expires) if isinstance(expires, dt.datetime) else None,
+        priority=_priority(priority),
     )
+
+
+def _priority(value: int | None) -> int | None:
+    if value is None or (type(value) is int and abs(value) <= MOST_URGENT):
+        return value
+    raise InvalidRequest(f"priority is a whole number from -{MOST_URGENT} to {MOST_URGENT}")
 
 
 def _seconds(name: str, value: Duration | None) -> float | None:

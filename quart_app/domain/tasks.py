@@ -12,7 +12,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import ModuleType
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Unpack, get_args
 
 import msgspec
 
@@ -23,6 +23,7 @@ from quart_app.domain.arguments import (
     parameters_of,
     schema_of,
 )
+from quart_app.domain.control import Control, make_control
 from quart_app.domain.errors import InvalidTask, NoSuchTask
 from quart_app.domain.outcomes import Policy
 from quart_app.domain.retries import Retry
@@ -46,6 +47,7 @@ class Task:
         max_attempts: how often the function may begin for one job, 1 to 1000. With more than one it
             may run again after an error, a timeout, a crash or a shutdown; with one it never does.
         retry: when it is tried again, and after which errors.
+        control: limits, rates, schedule and the like; see `quart_app.domain.control.Control`.
 
     Raises:
         InvalidTask: where the function or an option cannot work, with what would.
@@ -62,6 +64,7 @@ class Task:
         tags: Iterable[str] = (),
         max_attempts: int = 1,
         retry: Retry | None = None,
+        **control: Unpack[Control],
     ) -> None:
         if not inspect.isroutine(function):
             raise InvalidTask(f"@task decorates a function, not {function!r}")
@@ -75,6 +78,13 @@ class Task:
         self.max_attempts = max_attempts
         self.policy = Policy(timeout, Retry() if retry is None else retry)
         self._check_options(retry)
+        try:
+            self.control = make_control(control)
+        except (ValueError, TypeError) as error:
+            raise InvalidTask(f"task {self.name!r} ({describe(function)}): {error}") from None
+        self.limits = self.control.limits
+        self.schedule = self.control.schedule
+        self.special = not self.control.plain
         functools.update_wrapper(self, function)
 
     def _check_options(self, retry: Retry | None) -> None:
@@ -135,6 +145,25 @@ class Task:
         """Whether it needs nothing but its arguments: neither the context nor a timer."""
         return self.context_parameter is None and self.timeout is None
 
+    def check(self) -> None:
+        """Read the signature, and whether the options fit it.
+
+        Raises:
+            InvalidTask: naming the function and the parameter.
+        """
+        where = f"task {self.name!r} ({describe(self.function)})"
+        parameters = self.arguments.parameters
+        for name in sorted(self.control.names):
+            if name not in parameters:
+                raise InvalidTask(f"{where}: a key names {{{name}}}, which is no parameter of it")
+            if name in self.arguments.secrets:
+                raise InvalidTask(f"{where}: a key names {{{name}}}, which is a secret")
+        if self.schedule is not None:
+            for name, (_, default) in parameters.items():
+                if default is inspect.Parameter.empty:
+                    message = f"{where}: nobody gives a scheduled task {name!r}: give it a default"
+                    raise InvalidTask(message)
+
     @property
     def description(self) -> str:
         """The function's docstring."""
@@ -192,7 +221,7 @@ class Catalog(Mapping[str, Task]):
             InvalidTask: naming the function and the parameter.
         """
         for task in self.by_name.values():
-            _ = task.arguments
+            task.check()
 
     def add_module(self, module: ModuleType) -> None:
         """Offer every task among a module's names."""

@@ -10,7 +10,7 @@ import asyncio
 import contextvars
 import logging
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from quart_app.core.ports import Run
 from quart_app.domain.errors import StoreUnavailable
@@ -22,9 +22,10 @@ logger = logging.getLogger("quart_app.jobs")
 class _Room:
     """One lane: how many of its jobs run, and which wait (first come, first served)."""
 
-    __slots__ = ("limit", "running", "waiting")
+    __slots__ = ("lane", "limit", "running", "waiting")
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, lane: Lane, limit: int) -> None:
+        self.lane = lane
         self.limit = limit
         self.running = 0
         # Ordered and linked: taking the first of a plain dict again and again is quadratic.
@@ -53,12 +54,13 @@ class LocalEngine:
         self, rooms: Mapping[Lane, int], context: contextvars.Context | None = None
     ) -> None:
         self._context = contextvars.Context() if context is None else context
-        self._rooms = {lane: _Room(limit) for lane, limit in rooms.items()}
+        self._rooms = {lane: _Room(lane, limit) for lane, limit in rooms.items()}
         self._tasks: dict[str, asyncio.Task[None]] = {}  # asyncio itself keeps tasks weakly
         self._waiting: dict[str, _Room] = {}
         self._run: Run | None = None
         self._closed = False
         self._quiet = asyncio.Event()
+        self.on_done: Callable[[str, Lane], None] = lambda job_id, lane: None
 
     async def work(self, run: Run) -> None:
         self._run = run
@@ -96,6 +98,7 @@ class LocalEngine:
             room.running -= 1
             if room.waiting:
                 self._fill(room)
+            self.on_done(job_id, room.lane)
             if not self._tasks and not self._waiting:
                 self._quiet.set()
 
@@ -113,6 +116,21 @@ class LocalEngine:
 
     def waiting(self, lane: Lane) -> int:
         return len(self._rooms[lane].waiting)
+
+    def running(self, lane: Lane) -> int:
+        return self._rooms[lane].running
+
+    def room(self, lane: Lane) -> int:
+        room = self._rooms[lane]
+        return 0 if self._run is None else room.limit - room.running
+
+    def step_aside(self, lane: Lane) -> None:
+        room = self._rooms[lane]
+        room.running -= 1
+        self._fill(room)
+
+    def step_back(self, lane: Lane) -> None:
+        self._rooms[lane].running += 1
 
     def holds(self, job_id: str) -> bool:
         return job_id in self._tasks or job_id in self._waiting

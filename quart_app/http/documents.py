@@ -14,6 +14,7 @@ from msgspec import UNSET, Meta, Raw, UnsetType
 
 from quart_app.core.service import Service
 from quart_app.domain.jobs import Attempt, Failure, Job
+from quart_app.domain.secrets import hide
 from quart_app.domain.status import Reason, Status
 
 Moment = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
@@ -55,6 +56,7 @@ class JobDocument(msgspec.Struct, frozen=True, kw_only=True):
     unresponsive: bool | UnsetType = UNSET
     retry_of: str | None
     parent: str | None
+    children: Link | UnsetType = UNSET
     url: Link
     result: Raw | UnsetType = UNSET
     error: Failure | UnsetType = UNSET
@@ -69,6 +71,8 @@ class TaskDocument(msgspec.Struct, frozen=True, kw_only=True):
     arguments: dict[str, Any]
     result: dict[str, Any]
     policy: dict[str, Any]
+    paused: bool
+    next: Moment | None
     tags: tuple[str, ...]
     durations: dict[str, Any]
     url: Link
@@ -104,7 +108,7 @@ def document(job: Job, service: Service, base: str) -> JobDocument:
         task=job.task,
         status=job.status,
         reason=job.reason,
-        args=Raw(job.args),
+        args=Raw(hide(job.args)),
         tags=job.tags,
         attempt=job.attempt,
         max_attempts=job.max_attempts,
@@ -116,12 +120,13 @@ def document(job: Job, service: Service, base: str) -> JobDocument:
         updated=moment(job.updated_at) or "",
         progress=None if progress is None else progress.percent,
         message=None if progress is None else progress.message,
-        eta=moment(service.eta(job)),
-        position=None,
+        eta=moment(service.outlook.eta(job)),
+        position=service.outlook.position(job),
         cancel_requested=moment(job.cancel_requested_at),
         unresponsive=job.unresponsive or UNSET,
         retry_of=job.retry_of,
         parent=job.parent,
+        children=f"{base}/jobs?parent={job.id}" if service.may_start(job) else UNSET,
         url=f"{base}/jobs/{job.id}",
         result=Raw(job.result or b"null") if job.status == "succeeded" else UNSET,
         error=job.error or UNSET if job.status == "failed" else UNSET,

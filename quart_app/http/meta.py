@@ -12,11 +12,13 @@ import msgspec
 from quart import Blueprint, Response, redirect, request, send_from_directory
 from werkzeug.wrappers import Response as WerkzeugResponse
 
+from quart_app.core.operate import pause, resume
 from quart_app.domain.errors import Draining, StoreUnavailable
 from quart_app.domain.tasks import Task
-from quart_app.http.documents import TaskDocument, encode_value
+from quart_app.http.documents import TaskDocument, encode_value, moment
 from quart_app.http.openapi import OpenAPI
 from quart_app.http.pages import SWAGGER_POLICY, SWAGGER_ROOT, swagger_page
+from quart_app.http.requests import Fields, refuse_other_site
 from quart_app.http.site import Site
 
 
@@ -37,6 +39,8 @@ class MetaRoutes:
         add = blueprint.add_url_rule
         add("/tasks", "list_tasks", self.list_tasks, methods=["GET"])
         add("/tasks/<task>", "get_task", self.get_task, methods=["GET"])
+        add("/tasks/<task>/pause", "pause_task", self.pause_task, methods=["POST"])
+        add("/tasks/<task>/resume", "resume_task", self.resume_task, methods=["POST"])
         add("/healthz", "healthz", self.healthz, methods=["GET"])
         add("/readyz", "readyz", self.readyz, methods=["GET"])
         add("/openapi.json", "openapi", self.openapi, methods=["GET"])
@@ -63,6 +67,21 @@ class MetaRoutes:
         """One task of the catalog."""
         return _json(200, self._document(self._site.service.catalog.find(task)))
 
+    async def pause_task(self, task: str) -> Response:
+        """Let no job of a task begin; what runs goes on, and starts are accepted. Kept over a
+        restart."""
+        refuse_other_site(Fields(request.scope["headers"]), self._site.limits)
+        found = self._site.service.catalog.find(task)
+        await pause(self._site.service, found)
+        return _json(200, self._document(found))
+
+    async def resume_task(self, task: str) -> Response:
+        """Let the jobs of a paused task begin again. Harmless twice."""
+        refuse_other_site(Fields(request.scope["headers"]), self._site.limits)
+        found = self._site.service.catalog.find(task)
+        await resume(self._site.service, found)
+        return _json(200, self._document(found))
+
     def _document(self, task: Task) -> TaskDocument:
         base = f"{request.scheme}://{request.host}{request.root_path}{self._site.prefix}"
         return TaskDocument(
@@ -76,7 +95,10 @@ class MetaRoutes:
                 "quick": task.quick,
                 "max_attempts": task.max_attempts,
                 "retry": task.policy.retry.describe() if task.max_attempts > 1 else None,
+                **task.control.describe(),
             },
+            paused=self._site.service.backlog.paused(task),
+            next=moment(self._site.service.next_of(task.name)),
             tags=task.tags,
             durations=msgspec.structs.asdict(self._site.service.durations.observed(task.name)),
             url=f"{base}/tasks/{quote(task.name)}",

@@ -9,10 +9,11 @@ from typing import Any, Literal
 
 import msgspec
 
-from quart_app.core.service import Canceled
-from quart_app.domain.options import FAR
+from quart_app.core.many import Canceled
+from quart_app.domain.options import FAR, MOST_URGENT
 from quart_app.domain.status import STATUSES
 from quart_app.http.documents import JobDocument, Link, TaskDocument
+from quart_app.http.story import Timeline
 
 Schema = dict[str, Any]
 Answer = tuple[Schema, str, dict[str, Schema]]
@@ -50,7 +51,7 @@ class Started(msgspec.Struct, frozen=True):
     url: Link
 
 
-COMPONENTS: tuple[Any, ...] = (JobDocument, JobList, TaskList, Started, Canceled, Problem)
+COMPONENTS: tuple[Any, ...] = (JobDocument, JobList, TaskList, Started, Canceled, Problem, Timeline)
 
 
 class Operation(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,6 +85,7 @@ def query(name: str, schema: Schema, description: str) -> Schema:
 TEXT: Schema = {"type": "string"}
 URL: Schema = {"type": "string", "format": "uri"}
 SECONDS: Schema = {"type": "integer", "minimum": 0}
+SEQ: Schema = {"type": "integer", "minimum": 0, "maximum": 10**18}
 STATUS: Schema = {"enum": list(STATUSES)}
 OBJECT: Schema = {"type": "object"}
 LATER = {"Retry-After": SECONDS}
@@ -114,6 +116,11 @@ HOW = (
         {"anyOf": [DURATION, MOMENT]},
         "Fail with the reason expired unless begun within so many seconds, or by this moment",
     ),
+    query(
+        "priority",
+        {"type": "integer", "minimum": -MOST_URGENT, "maximum": MOST_URGENT},
+        "A higher one begins first; the task's own unless given",
+    ),
 )
 """How a job is started, besides its arguments."""
 
@@ -122,6 +129,7 @@ OTHER = {403: "A page of another site sent this"}
 MISSING = {404: "There is no such job or task"}
 DOWN = {503: "The queue is full, the service shuts down, or the store is down"}
 BUSY = {429: "As many requests wait for jobs as may"}
+TASK_FULL = {429: "As many jobs of this task wait as may"}
 EVENTS = "text/event-stream"
 LAST = header("Last-Event-ID", "The id of the last event that was seen: the stream goes on there")
 BODY = {
@@ -130,8 +138,8 @@ BODY = {
     415: "The body is not application/json",
     422: "The arguments do not fit",
 }
-WRONG = {400: "The body, the Idempotency-Key, delay, run_at or expires cannot be understood"}
-STARTING = {**BAD, **OTHER, **MISSING, **BODY, **DOWN}
+WRONG = {400: "The body, the Idempotency-Key, delay, run_at, expires or priority is not right"}
+STARTING = {**BAD, **OTHER, **MISSING, **BODY, **TASK_FULL, **DOWN}
 JOB: Answer = (ref(JobDocument), "The job", {})
 ENDED: Answer = (ref(JobDocument), "It ended while the request waited, or before", STARTED)
 ACCEPTED: Answer = (ref(JobDocument), "Accepted; it goes on in the background", LOCATED)
@@ -142,6 +150,7 @@ LISTING = (
     query("status", {"type": "array", "items": STATUS}, "Only jobs in one of these statuses"),
     query("task", TEXT, "Only jobs of this task"),
     query("tag", TEXT, "Only jobs with this tag"),
+    query("parent", TEXT, "Only jobs that this job has started"),
     query("q", TEXT, "Only jobs with this text in id, task, tags, arguments or error"),
     query("limit", {"type": "integer", "minimum": 1, "maximum": 100}, "Jobs a page"),
     query("cursor", {"type": "integer", "minimum": 1, "maximum": 2**62}, "From the page before"),
@@ -153,6 +162,7 @@ MATCH: Schema = {
         "status": {"anyOf": [STATUS, {"type": "array", "items": STATUS, "minItems": 1}]},
         "task": TEXT,
         "tag": TEXT,
+        "parent": TEXT,
         "q": TEXT,
     },
     "additionalProperties": False,
@@ -181,7 +191,14 @@ OPERATIONS: dict[str, Operation] = {
     "tutorial_start": Operation(
         group="start",
         answers={200: (ref(Started), "Started; it goes on in the background", LOCATED)},
-        problems={**OTHER, **MISSING, 405: "Switched off", 422: "It needs arguments", **DOWN},
+        problems={
+            **OTHER,
+            **MISSING,
+            405: "Switched off",
+            422: "It needs arguments",
+            **TASK_FULL,
+            **DOWN,
+        },
     ),
     "start_default": Operation(
         group="start",
@@ -207,7 +224,7 @@ OPERATIONS: dict[str, Operation] = {
             200: ({"anyOf": [ref(Canceled), ref(JobDocument)]}, "What became of it", {}),
             202: CANCELING,
         },
-        problems=STARTING,
+        problems={**BAD, **OTHER, **MISSING, **BODY, **DOWN},
         body=CANCEL,
         body_required=True,
     ),
@@ -249,6 +266,18 @@ OPERATIONS: dict[str, Operation] = {
         parameters=(LAST,),
         media=EVENTS,
     ),
+    "job_log": Operation(
+        group="jobs",
+        answers={200: (TEXT, "The lines of the job's log, a JSON object each", {})},
+        problems={**BAD, **MISSING, **DOWN},
+        parameters=(query("after", SEQ, "Only lines after this seq"),),
+        media="application/jsonl",
+    ),
+    "job_timeline": Operation(
+        group="jobs",
+        answers={200: (ref(Timeline), "What happened, the oldest first", {})},
+        problems={**MISSING, **DOWN},
+    ),
     "retry": Operation(
         group="jobs",
         answers={202: ACCEPTED},
@@ -262,6 +291,22 @@ OPERATIONS: dict[str, Operation] = {
         group="tasks",
         answers={200: (ref(TaskDocument), "The task", {})},
         problems={**MISSING, **DOWN},
+    ),
+    "pause_task": Operation(
+        group="tasks",
+        answers={200: (ref(TaskDocument), "The task, paused", {})},
+        problems={**OTHER, **MISSING, **DOWN},
+    ),
+    "resume_task": Operation(
+        group="tasks",
+        answers={200: (ref(TaskDocument), "The task, not paused any more", {})},
+        problems={**OTHER, **MISSING, **DOWN},
+    ),
+    "metrics": Operation(
+        group="service",
+        answers={200: (TEXT, "The figures for Prometheus", {})},
+        problems={501: "prometheus-client is not installed", **DOWN},
+        media="text/plain",
     ),
     "healthz": Operation(group="service", answers={200: (OBJECT, "Alive", {})}, problems=DOWN),
     "readyz": Operation(

@@ -29,7 +29,9 @@ STRINGS = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 """A string, also one that does not end: then the pattern goes over the body once all the same."""
 BRACKETS = re.compile(rb"[\[\]{}]")
 HOST = re.compile(r"(?:[A-Za-z0-9._~-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
-FILTERS = ("status", "task", "tag", "q", "limit", "cursor")
+FILTERS = ("status", "task", "tag", "parent", "q", "limit", "cursor")
+MATCH = FILTERS[:5]
+"""Those that a cancel of many takes."""
 
 
 class Fields(dict[str, str]):
@@ -309,6 +311,7 @@ def read_query(request: Request) -> Query:
         ),
         task=values.get("task"),
         tag=values.get("tag"),
+        parent=values.get("parent"),
         text=values.get("q"),
         limit=_number("limit", values.get("limit", "50"), 1, 100),
         before=_number("cursor", values["cursor"], 1, 2**62) if "cursor" in values else None,
@@ -321,19 +324,20 @@ def read_match(match: Any) -> Query:
     Raises:
         BadInput: an unknown filter, or a value that it cannot have.
     """
-    if not isinstance(match, dict) or not set(match) <= set(FILTERS[:4]):
-        raise BadInput(f"match is an object of {', '.join(FILTERS[:4])}")
+    if not isinstance(match, dict) or not set(match) <= set(MATCH):
+        raise BadInput(f"match is an object of {', '.join(MATCH)}")
     status = match.get("status", [])
     statuses = status if isinstance(status, list) else [status]
     if "status" in match and not statuses:  # Perhaps by accident, and all would be canceled.
         raise BadInput("status is empty: name at least one, or leave it out")
-    for name in ("task", "tag", "q"):
+    for name in ("task", "tag", "parent", "q"):
         if not isinstance(match.get(name, ""), str):
             raise BadInput(f"{name} is a string")
     return Query(
         statuses=_statuses(statuses),
         task=match.get("task"),
         tag=match.get("tag"),
+        parent=match.get("parent"),
         text=match.get("q"),
     )
 

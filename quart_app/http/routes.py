@@ -16,7 +16,8 @@ from quart import Blueprint, Request, Response, request
 from werkzeug.datastructures import Headers
 from werkzeug.exceptions import MethodNotAllowed
 
-from quart_app.core.service import Canceled, Service
+from quart_app.core.many import Canceled, cancel_each, cancel_matching
+from quart_app.core.service import Service
 from quart_app.domain.errors import BadInput, InvalidRequest, NoSuchTask
 from quart_app.domain.jobs import Job
 from quart_app.domain.options import Options
@@ -24,7 +25,7 @@ from quart_app.domain.tasks import Task
 from quart_app.http.documents import document, encode, encode_value
 from quart_app.http.options import read_options
 from quart_app.http.requests import (
-    FILTERS,
+    MATCH,
     NO_PREFERENCE,
     Fields,
     Preference,
@@ -151,13 +152,13 @@ class JobRoutes:
             job = await self._service.cancel(what)
             return self._job(job, base, 200 if job.over else 202)
         if isinstance(what, list):
-            done: Canceled = await self._service.cancel_each(what)
+            done: Canceled = await cancel_each(self._service, what)
         else:
             try:
                 query = read_match(what)
             except BadInput as error:
                 raise InvalidRequest(error.detail) from None
-            done = await self._service.cancel_matching(query, dry_run=dry_run)
+            done = await cancel_matching(self._service, query, dry_run=dry_run)
         return answer(200, encode(done))
 
     async def list_jobs(self) -> Response:
@@ -218,7 +219,7 @@ class JobRoutes:
 
     def _later(self, job: Job) -> Header:
         """When to look again (RFC 9110, 10.2.3)."""
-        return ("Retry-After", str(math.ceil(self._service.retry_after(job))))
+        return ("Retry-After", str(math.ceil(self._service.outlook.retry_after(job))))
 
     def _located(self, job: Job, url: str) -> list[Header]:
         """Where to look next (RFC 9110, 10.2.2, and the Azure guidelines), and when."""
@@ -261,5 +262,5 @@ def _cancel_what(value: Any) -> tuple[str | list[str] | dict[str, Any], bool]:
         return what, False
     if named[0] == "match" and isinstance(what, dict):
         return what, dry_run
-    filters = ", ".join(FILTERS[:4])
+    filters = ", ".join(MATCH)
     raise InvalidRequest(f"id is a string, ids are strings, match is an object of {filters}")

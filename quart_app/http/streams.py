@@ -1,9 +1,9 @@
 """Streams of events (WHATWG, Server-sent events): one job's, and everybody's.
 
 A block is ``id: <seq>`` and ``data: <job document>``, with no name, so that ``onmessage`` sees
-every status. A reader that comes back with ``Last-Event-ID`` goes on where it was; one whose job is
-over, and who has seen that, gets 204, or else EventSource would connect again for ever. Only
-translation may live here.
+every status; a line of the job's log is an ``event: log``. A reader that comes back with
+``Last-Event-ID`` goes on where it was; one whose job is over, and who has seen that, gets 204, or
+else EventSource would connect again for ever. Only translation may live here.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from werkzeug.datastructures import Headers
 
 from quart_app.core.follow import follow, follow_all
 from quart_app.domain.errors import TooManyRequests
-from quart_app.domain.jobs import Job
+from quart_app.domain.jobs import Job, News
 from quart_app.http.documents import document, encode
 from quart_app.http.requests import Fields, address_of, base_url
 from quart_app.http.site import Site
+from quart_app.http.story import line_document
 
 KEEP_ALIVE = 15.0
 """Seconds of silence after which a comment is sent, so that no proxy thinks the stream is dead."""
@@ -73,7 +74,7 @@ class StreamRoutes:
         text = request.headers.get("Last-Event-ID", "")
         return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
 
-    def _stream(self, make: Callable[[], AsyncGenerator[Job | None]]) -> Response:
+    def _stream(self, make: Callable[[], AsyncGenerator[News | None]]) -> Response:
         if self._site.service.hub.full:
             message = (
                 "As many requests wait for jobs as may: come back later, or ask GET /jobs/{id}"
@@ -87,25 +88,32 @@ class StreamRoutes:
         return response
 
     async def _write(
-        self, make: Callable[[], AsyncGenerator[Job | None]], base: str
+        self, make: Callable[[], AsyncGenerator[News | None]], base: str
     ) -> AsyncIterator[bytes]:
         first = True
         async with aclosing(make()) as versions:
-            async for job in versions:
-                if job is None:
+            async for news in versions:
+                if news is None:
                     yield b": keep-alive\n\n"
                     continue
-                block = self._block(job, base)
+                block = self._block(news, base)
                 yield RETRY + block if first else block
                 first = False
 
-    def _block(self, job: Job, base: str) -> bytes:
+    def _block(self, news: News, base: str) -> bytes:
         """One event; made once for all who read it."""
-        key = (job.seq, base)
+        key = (news.seq, base)
         block = self._blocks.get(key)
         if block is None:
-            data = encode(document(job, self._site.service, base))
-            block = self._blocks[key] = b"id: %d\ndata: %b\n\n" % (job.seq, data)
+            if isinstance(news, Job):
+                data = encode(document(news, self._site.service, base))
+                block = b"id: %d\ndata: %b\n\n" % (news.seq, data)
+            else:
+                block = b"id: %d\nevent: log\ndata: %b\n\n" % (
+                    news.seq,
+                    encode(line_document(news)),
+                )
+            self._blocks[key] = block
             if len(self._blocks) > ENCODED:
                 self._blocks.popitem(last=False)
         return block

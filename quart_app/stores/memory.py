@@ -9,16 +9,19 @@ from __future__ import annotations
 import asyncio
 import heapq
 from bisect import bisect_left
-from collections import deque
-from collections.abc import Collection, Sequence
+from collections import defaultdict, deque
+from collections.abc import Callable, Sequence
 
 from msgspec.structs import force_setattr
 
-from quart_app.domain.errors import KeyReused, QueueFull, StoreClosed
+from quart_app.domain.errors import KeyReused, QueueFull, StoreClosed, TaskFull
 from quart_app.domain.jobs import (
     Change,
+    Draft,
     Job,
     JobEvent,
+    KeptStep,
+    LogLine,
     Note,
     Page,
     Query,
@@ -28,10 +31,16 @@ from quart_app.domain.jobs import (
     apply,
     matches,
 )
+from quart_app.domain.queues import Waiting, begun, in_turns
 from quart_app.domain.status import STATUSES, TERMINAL, WAITING, Status
+from quart_app.stores.memory_logs import Logs
 
 SCAN = 1_000
 """Rows that a filtered list looks at before it lets other tasks run: about 0.3 ms."""
+
+
+def _no_counts() -> dict[Status, int]:
+    return dict.fromkeys(STATUSES, 0)
 
 
 class MemoryStore:
@@ -52,9 +61,14 @@ class MemoryStore:
     trouble = None
 
     def __init__(self) -> None:
+        self.on_commit: Callable[[float], object] = lambda seconds: None
         self._jobs: dict[str, Job] = {}
         self._keys: dict[tuple[str, str], tuple[bytes, list[str]]] = {}
-        self._steps: dict[str, dict[str, bytes]] = {}
+        self._steps: dict[str, dict[str, KeptStep]] = {}
+        self._logs = Logs()
+        self._unique: dict[tuple[str, str], str] = {}
+        self._children: dict[str, list[str]] = {}
+        self._facts: dict[str, bytes] = {}
         # Ascending, with the id beside each; they hold forgotten jobs for a while.
         self._orders: list[int] = []
         self._ids: list[str] = []
@@ -64,6 +78,7 @@ class MemoryStore:
         self._scheduled: list[tuple[float, int, str]] = []
         self._expiring: list[tuple[float, int, str]] = []
         self._counts: dict[Status, int] = dict.fromkeys(STATUSES, 0)
+        self._tasks: defaultdict[str, dict[Status, int]] = defaultdict(_no_counts)
         self._order = 0
         self._seq = 0
         self._open = False
@@ -85,23 +100,51 @@ class MemoryStore:
             raise StoreClosed("The store is closed; start the app before it takes jobs")
 
     async def add(
-        self, jobs: Sequence[Job], max_waiting: int, key: RequestKey | None = None
+        self,
+        jobs: Sequence[Job],
+        max_waiting: int,
+        key: RequestKey | None = None,
+        max_of_task: int | None = None,
     ) -> tuple[list[Job], bool]:
         if not self._open:
             self._require_open()
         if key is not None and (known := self._known(jobs[0].task, key)) is not None:
             return known, False
+        one = jobs[0]
+        if one.unique is not None and len(jobs) == 1:
+            active = self._unique.get((one.task, one.unique))
+            if active is not None:
+                return [self._jobs[active]], False
         waiting = self._counts["queued"] + self._counts["scheduled"]
         if waiting + len(jobs) > max_waiting:
             message = f"{waiting} jobs wait and {max_waiting} may: try again later"
             raise QueueFull(message, retry_after=1.0)
+        if max_of_task is not None:
+            self._bound_task(one.task, len(jobs), max_of_task)
         if len(jobs) == 1 and key is None:  # As most are.
-            return [self._insert(jobs[0])], True
-        kept = [self._insert(job) for job in jobs]
+            return [self._insert(one)], True
+        before = self._order
+        kept = [self._insert_unless_active(job) for job in jobs]
+        if self._order == before:
+            return kept, False
         if key is not None:
             ids = [job.id for job in kept]
             self._keys[kept[0].task, key.key] = (key.fingerprint, ids)
         return kept, True
+
+    def _bound_task(self, task: str, more: int, most: int) -> None:
+        counts = self._tasks.get(task)
+        waiting = 0 if counts is None else counts["queued"] + counts["scheduled"]
+        if waiting + more > most:
+            message = f"{waiting} jobs of {task!r} wait and {most} may: try again later"
+            raise TaskFull(message, retry_after=1.0)
+
+    def _insert_unless_active(self, job: Job) -> Job:
+        if job.unique is not None:
+            active = self._unique.get((job.task, job.unique))
+            if active is not None:
+                return self._jobs[active]
+        return self._insert(job)
 
     def _known(self, task: str, key: RequestKey) -> list[Job] | None:
         """The jobs that this key has opened."""
@@ -123,6 +166,11 @@ class MemoryStore:
         self._orders.append(order)
         self._ids.append(job.id)
         self._counts[job.status] += 1
+        self._tasks[job.task][job.status] += 1
+        if job.unique is not None:
+            self._unique[job.task, job.unique] = job.id
+        if job.parent is not None:
+            self._children.setdefault(job.parent, []).append(job.id)
         if job.status == "scheduled":
             heapq.heappush(self._scheduled, (job.run_at or 0.0, order, job.id))
         if job.expires_at is not None:
@@ -135,6 +183,8 @@ class MemoryStore:
 
     async def page(self, query: Query) -> Page:
         self._require_open()
+        if query.parent is not None:
+            return self._page_of(self._children.get(query.parent, ()), query)
         orders, ids = self._orders, self._ids
         place = len(orders) if query.before is None else bisect_left(orders, query.before)
         found: list[Job] = []
@@ -155,6 +205,20 @@ class MemoryStore:
                 place = bisect_left(orders, order)
         return Page(found, None)
 
+    def _page_of(self, ids: Sequence[str], query: Query) -> Page:
+        """A page of these jobs, which are in the order in which they were opened."""
+        found: list[Job] = []
+        for job_id in reversed(ids):
+            job = self._jobs.get(job_id)
+            if job is None or not matches(job, query):
+                continue
+            if query.before is not None and job.order >= query.before:
+                continue
+            if len(found) == query.limit:
+                return Page(found, found[-1].order)
+            found.append(job)
+        return Page(found, None)
+
     async def move(self, job_id: str, change: Change) -> Job | None:
         before = self._jobs.get(job_id)
         if before is None or not self._open:
@@ -165,11 +229,16 @@ class MemoryStore:
             return None
         self._counts[before.status] -= 1
         self._counts[job.status] += 1
+        counts = self._tasks[job.task]
+        counts[before.status] -= 1
+        counts[job.status] += 1
         self._seq = job.seq
         self._jobs[job_id] = job
+        if before.unique is not None and (job.unique is None or change.move.terminal):
+            self._unique.pop((job.task, before.unique), None)
         if change.move.terminal:
             self._finished[job.status].append(job_id)
-            self._finished_size[job.status] += self._size(job) if self._steps else job.size
+            self._finished_size[job.status] += self._size(job)
         elif job.status == "scheduled":
             heapq.heappush(self._scheduled, (job.run_at or 0.0, job.order, job_id))
         return job
@@ -181,6 +250,8 @@ class MemoryStore:
         if job is not None:
             self._seq = job.seq
             self._jobs[job_id] = job
+            if note.postponed is not None:
+                heapq.heappush(self._scheduled, (job.run_at or 0.0, job.order, job_id))
         return job
 
     async def events(self, after: int, limit: int) -> list[JobEvent]:
@@ -202,11 +273,28 @@ class MemoryStore:
             heapq.heappush(self._scheduled, (job.run_at or 0.0, job.order, job.id))
         return list(found.values())
 
-    async def queued(self, tasks: Collection[str], limit: int) -> list[str]:
+    async def queued(self, task: str, limit: int, fair: bool) -> list[Waiting]:
         self._require_open()
-        found = [job for job in self._jobs.values() if job.status == "queued" and job.task in tasks]
-        found.sort(key=lambda job: job.seq)
-        return [job.id for job in found[:limit]]
+        found = [job for job in self._jobs.values() if job.status == "queued" and job.task == task]
+        found.sort(key=lambda job: (-job.priority, job.seq))
+        found = in_turns(found) if fair else found
+        return [Waiting(job.seq, job.id, job.task, job.turn, job.priority) for job in found[:limit]]
+
+    async def oldest_queued(self) -> Job | None:
+        self._require_open()
+        if not self._counts["queued"]:
+            return None
+        return next(job for job in self._jobs.values() if job.status == "queued")
+
+    async def active(self, task: str, unique: str) -> Job | None:
+        self._require_open()
+        job_id = self._unique.get((task, unique))
+        return None if job_id is None else self._jobs[job_id]
+
+    async def began(self, task: str, since: float) -> list[tuple[str | None, float]]:
+        self._require_open()
+        jobs = [job for job in self._jobs.values() if job.task == task]
+        return [(job.turn, at) for job in jobs for at in begun(job, since)]
 
     async def expired(self, now: float, limit: int) -> list[Job]:
         self._require_open()
@@ -219,22 +307,53 @@ class MemoryStore:
             heapq.heappush(self._expiring, (job.expires_at or 0.0, job.order, job.id))
         return found
 
-    async def steps(self, job_id: str) -> dict[str, bytes]:
+    async def steps(self, job_id: str) -> dict[str, KeptStep]:
         self._require_open()
         return dict(self._steps.get(job_id, ()))
 
-    async def keep_step(self, job_id: str, attempt: int, name: str, result: bytes) -> bool:
+    async def keep_step(self, job_id: str, name: str, step: KeptStep) -> bool:
         self._require_open()
         job = self._jobs.get(job_id)
-        if job is None or job.status != "running" or job.attempt != attempt:
+        if job is None or job.status != "running" or job.attempt != step.attempt:
             return False
-        self._steps.setdefault(job_id, {}).setdefault(name, result)
+        self._steps.setdefault(job_id, {}).setdefault(name, step)
         return True
 
+    async def log(
+        self, job_id: str, drafts: Sequence[Draft], keep_lines: int, keep_bytes: int
+    ) -> list[LogLine]:
+        self._require_open()
+        job = self._jobs.get(job_id)
+        if job is None:
+            return []
+        before = self._logs.size(job_id)
+        lines = self._logs.add(job_id, drafts, self._seq, keep_lines, keep_bytes)
+        self._seq += len(lines)
+        if job.status in TERMINAL:
+            self._finished_size[job.status] += self._logs.size(job_id) - before
+        return lines
+
+    async def logs(self, job_id: str, after: int, limit: int) -> list[LogLine]:
+        self._require_open()
+        return self._logs.after(job_id, after, limit)
+
+    async def keep_fact(self, name: str, value: bytes | None) -> None:
+        self._require_open()
+        if value is None:
+            self._facts.pop(name, None)
+        else:
+            self._facts[name] = value
+
+    async def facts(self, prefix: str) -> dict[str, bytes]:
+        self._require_open()
+        return {name: value for name, value in self._facts.items() if name.startswith(prefix)}
+
     def _size(self, job: Job) -> int:
-        """Bytes of a finished job's data, its steps' included."""
-        steps = self._steps.get(job.id)
-        return job.size if steps is None else job.size + sum(map(len, steps.values()))
+        """Bytes of a finished job's data, those of its steps and its log included."""
+        size = job.size
+        if self._steps and (steps := self._steps.get(job.id)) is not None:
+            size += sum(len(step.result) for step in steps.values())
+        return size + self._logs.size(job.id)
 
     async def prune(self, retention: Retention, now: float, limit: int) -> int:
         self._require_open()
@@ -257,8 +376,11 @@ class MemoryStore:
     def _forget(self, job: Job) -> None:
         self._finished_size[job.status] -= self._size(job)
         self._counts[job.status] -= 1
+        self._tasks[job.task][job.status] -= 1
         del self._jobs[job.id]
         self._steps.pop(job.id, None)
+        self._logs.forget(job.id)
+        self._children.pop(job.id, None)
         if job.key is not None:
             known = self._keys.get((job.task, job.key))
             # A key that was forgotten with another of its jobs may have been used again since.
@@ -271,3 +393,7 @@ class MemoryStore:
     async def counts(self) -> dict[Status, int]:
         self._require_open()
         return dict(self._counts)
+
+    async def counts_by_task(self) -> dict[str, dict[Status, int]]:
+        self._require_open()
+        return {task: dict(counts) for task, counts in self._tasks.items()}

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
-from quart_app.checks.store import everything
+from quart_app.checks.making import everything
 from quart_app.core.backlog import Backlog
 from quart_app.core.drain import Drain
 from quart_app.core.durations import Durations
@@ -73,7 +73,7 @@ class Core:
         context = contextvars.Context()
         rooms: dict[Lane, int] = {"loop": room, "thread": room, "process": min(room, 2)}
         self.engine = LocalEngine(rooms, context)
-        self.backlog = Backlog(self.store, self.engine, self.catalog, window)
+        self.backlog = Backlog(self.store, self.engine, self.catalog, window, self.now)
         self.hub.subscribe_ends(self.backlog.on_end)
         self.service = Service(
             catalog=self.catalog,
@@ -94,11 +94,11 @@ class Core:
         self.upkeep = Upkeep(
             self.ledger,
             self.store,
-            self.engine,
             self.backlog,
             self.registry,
             self.catalog,
             retention,
+            self.durations,
         )
         self.drain = Drain(self.service, drain=drain, grace=grace)
 
@@ -109,6 +109,7 @@ class Core:
     async def __aenter__(self) -> Core:
         await self.store.open()
         await self.engine.work(self.runner.run)
+        self.backlog.start()
         serve(self.service)
         return self
 
@@ -123,6 +124,7 @@ class Core:
             await asyncio.sleep(0)  # What was just canceled has a turn to end.
             assert kind is not None or self.is_clean()
         finally:
+            await self.backlog.stop()
             if self._own:
                 self.processes.close()
                 await self.threads.call(self.processes.join)
@@ -140,8 +142,9 @@ class Core:
         await self.engine.idle()
 
     def is_clean(self) -> bool:
-        """Whether no handle and no asyncio task of ours is left."""
-        return len(self.registry) == 0 and asyncio.all_tasks() == {asyncio.current_task()}
+        """Whether no handle and no asyncio task of ours is left, but for the backlog's own two."""
+        left = {task for task in asyncio.all_tasks() if not task.get_name().startswith("backlog-")}
+        return len(self.registry) == 0 and left == {asyncio.current_task()}
 
     async def start(self, task: str | Callable[..., Any], /, **values: Any) -> str:
         """Start a job; its id."""
@@ -177,6 +180,11 @@ class Core:
             endings = Counter(event.job.status in TERMINAL for event in events)
             assert endings[True] == 1, [event.kind for event in events]
             assert events[-1].job.over
+
+
+async def results(store: Store, job_id: str) -> dict[str, bytes]:
+    """The results of a job's finished steps."""
+    return {name: step.result for name, step in (await store.steps(job_id)).items()}
 
 
 class Tended(Core):

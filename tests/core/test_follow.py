@@ -10,7 +10,7 @@ import pytest
 from quart_app.core import hub
 from quart_app.core.follow import REPLAYED, follow, follow_all
 from quart_app.domain.errors import NoSuchJob
-from quart_app.domain.jobs import Job
+from quart_app.domain.jobs import Job, News
 from quart_app.domain.status import Move
 from tests.core.support import Core
 
@@ -22,9 +22,9 @@ async def sleeps(seconds: float = 1.0) -> None:
     await asyncio.sleep(seconds)
 
 
-async def seen(stream: AsyncGenerator[Job | None, None]) -> list[tuple[int, str]]:
+async def seen(stream: AsyncGenerator[News | None, None]) -> list[tuple[int, str]]:
     """What a reader is told until the end: seq and status."""
-    return [(job.seq, job.status) async for job in stream if job is not None]
+    return [(job.seq, job.status) async for job in stream if isinstance(job, Job)]
 
 
 async def test_a_reader_is_told_every_status_once_and_in_order() -> None:
@@ -63,7 +63,7 @@ async def test_silence_is_broken_by_signs_of_life() -> None:
     async with Core(sleeps) as core:
         job_id = await core.start(sleeps, seconds=10)
         told = [job async for job in follow(core.service, job_id, None, 3)]
-        assert [job and job.status for job in told] == [
+        assert [job.status if isinstance(job, Job) else None for job in told] == [
             *("queued", "running", None, None, None, "succeeded")
         ]
 
@@ -109,7 +109,7 @@ async def test_a_reader_that_falls_behind_is_let_go(monkeypatch: pytest.MonkeyPa
     async with Core(sleeps) as core:
         slow, quick = core.hub.follow(None), core.hub.follow(None)
         with slow, quick:
-            told: list[Job] = []
+            told: list[News] = []
             for _ in range(20):
                 await core.start(sleeps, seconds=0)
                 told += await quick.next(1) or []

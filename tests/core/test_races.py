@@ -339,10 +339,14 @@ class Slow(MemoryStore):
     """Every operation waits a few turns of the loop, before and after it is done."""
 
     async def add(
-        self, jobs: Sequence[Job], max_waiting: int, key: RequestKey | None = None
+        self,
+        jobs: Sequence[Job],
+        max_waiting: int,
+        key: RequestKey | None = None,
+        max_of_task: int | None = None,
     ) -> tuple[list[Job], bool]:
         await turns(2)
-        return await super().add(jobs, max_waiting, key)
+        return await super().add(jobs, max_waiting, key, max_of_task)
 
     async def get(self, job_id: str) -> Job | None:
         await turns(2)

@@ -160,10 +160,14 @@ class SlowDurable(Durable):
     """Every operation waits a few turns of the loop, before and after it is done."""
 
     async def add(
-        self, jobs: Sequence[Job], max_waiting: int, key: RequestKey | None = None
+        self,
+        jobs: Sequence[Job],
+        max_waiting: int,
+        key: RequestKey | None = None,
+        max_of_task: int | None = None,
     ) -> tuple[list[Job], bool]:
         await turns()
-        kept = await super().add(jobs, max_waiting, key)
+        kept = await super().add(jobs, max_waiting, key, max_of_task)
         await turns()
         return kept
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import time
 import tracemalloc
 
 import pytest
 
-from quart_app.checks.store import everything
+from quart_app.checks.making import everything
 from quart_app.core.context import Context
-from quart_app.core.service import Canceled
+from quart_app.core.many import Canceled, cancel_each, cancel_matching
 from quart_app.domain.errors import (
     Draining,
     InvalidArguments,
@@ -258,7 +259,7 @@ async def test_many_are_canceled_by_what_they_have_in_common() -> None:
         for _ in range(250):
             await core.start(sleeps, seconds=50)
         await asyncio.sleep(1)
-        both = core.service.cancel_matching
+        both = functools.partial(cancel_matching, core.service)
         assert await both(Query(tag="slow"), dry_run=True) == counted(250, 0, 0)
         assert await both(Query(task="fails"), dry_run=False) == counted(0, 0, 0)
         over = Query(statuses=frozenset({"failed", "succeeded"}))
@@ -281,7 +282,7 @@ async def test_jobs_are_canceled_by_their_ids() -> None:
     async with Core(SLEEPS, room=1) as core:
         ids = [await core.start(sleeps, seconds=50) for _ in range(3)]
         await asyncio.sleep(1)
-        answer = await core.service.cancel_each([*ids, *ids, "unknown"])
+        answer = await cancel_each(core.service, [*ids, *ids, "unknown"])
         assert answer == counted(3, 2, 1)
         await core.engine.idle()
 
@@ -297,7 +298,7 @@ async def test_a_job_that_expires_while_many_are_canceled_stops_nothing() -> Non
         await core.ledger.open([Job(id=each, task="sleeps") for each in "ab"])
         for each in "ab":
             await core.ledger.move(each, Move.CLAIM)
-        assert await core.service.cancel_matching(Query(), dry_run=False) == counted(2, 0, 1)
+        assert await cancel_matching(core.service, Query(), dry_run=False) == counted(2, 0, 1)
 
 
 async def test_a_retry_is_a_new_job_with_the_same_or_changed_arguments() -> None:
@@ -358,31 +359,42 @@ async def test_a_result_is_what_the_function_returned_or_why_there_is_none() -> 
 async def test_the_next_look_is_worth_it_when_the_job_has_usually_ended() -> None:
     """One second while nothing is known, a minute at most."""
     async with Core(SLEEPS) as core:
+        outlook = core.service.outlook
         job_id = await core.start(sleeps, seconds=20)
         job = await core.job(job_id)
-        assert (core.service.retry_after(job), core.service.eta(job)) == (1.0, None)
+        assert (outlook.retry_after(job), outlook.eta(job)) == (1.0, None)
         await core.engine.idle()
         job_id = await core.start(sleeps, seconds=30)
         queued = await core.job(job_id)
-        assert (core.service.retry_after(queued), core.service.eta(queued)) == (20.0, None)
+        assert (outlook.retry_after(queued), outlook.eta(queued)) == (
+            20.0,
+            None,
+        )
         await asyncio.sleep(5)
         running = await core.job(job_id)
-        assert (core.service.retry_after(running), core.service.eta(running)) == (15.0, 40.0)
+        assert (outlook.retry_after(running), outlook.eta(running)) == (
+            15.0,
+            40.0,
+        )
         await asyncio.sleep(20)
-        assert (core.service.retry_after(running), core.service.eta(running)) == (1.0, None)
+        assert (outlook.retry_after(running), outlook.eta(running)) == (
+            1.0,
+            None,
+        )
         await core.engine.idle()
         for _ in range(3):
             await core.run(sleeps, seconds=500)
-        assert core.service.retry_after(queued) == 60.0
+        assert outlook.retry_after(queued) == 60.0
 
 
 async def test_an_eta_needs_a_beginning() -> None:
     """A record without one has none."""
     async with Core(SLEEPS) as core:
+        outlook = core.service.outlook
         await core.run(sleeps)
         running = Job(id="a", task="sleeps", status="running")
-        assert core.service.eta(running) is None
-        assert core.service.retry_after(running) == 1.0
+        assert outlook.eta(running) is None
+        assert outlook.retry_after(running) == 1.0
 
 
 async def test_the_first_page_is_the_newest() -> None:

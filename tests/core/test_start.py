@@ -8,7 +8,8 @@ import dataclasses
 import pytest
 
 from quart_app.core.context import Context
-from quart_app.core.start import JobHandle, StartableTask, TaskDecorator, serve, task, unserve
+from quart_app.core.handles import JobHandle
+from quart_app.core.start import StartableTask, TaskDecorator, serve, task, unserve
 from quart_app.domain.errors import (
     InvalidArguments,
     InvalidTask,

@@ -8,7 +8,8 @@ from typing import assert_type
 import pytest
 
 from quart_app.core.context import Context
-from quart_app.core.start import JobHandle, StartableTask, task
+from quart_app.core.handles import JobHandle
+from quart_app.core.start import StartableTask, task
 from quart_app.domain.status import Status
 from tests.core.support import Core
 

@@ -17,19 +17,19 @@ import msgspec
 import pydantic
 import pytest
 
-from quart_app.checks.store import everything
+from quart_app.checks.making import everything
 from quart_app.core import steps
 from quart_app.core.context import Context
 from quart_app.core.start import StartableTask
 from quart_app.core.steps import Superseded
 from quart_app.domain.errors import StoreUnavailable
-from quart_app.domain.jobs import Job
+from quart_app.domain.jobs import Job, KeptStep
 from quart_app.domain.retries import Retry
 from quart_app.domain.status import Move
 from quart_app.domain.tasks import Task
 from quart_app.testing import wait_until
 from tests.core.process_attempts import takes_a_step
-from tests.core.support import Core, Durable, Tended
+from tests.core.support import Core, Durable, Tended, results
 
 AT_ONCE = Retry(initial=0, jitter=0)
 
@@ -415,7 +415,7 @@ async def test_a_result_that_is_no_json_is_refused(value: Any) -> None:
         assert ended.error is not None
         assert ended.error.code == "TypeError"
         assert ended.error.message.startswith("the result of step 'odd' cannot be written as JSON")
-        assert await core.store.steps(ended.id) == {}
+        assert await results(core.store, ended.id) == {}
 
 
 async def test_a_def_step_does_not_block_the_loop() -> None:
@@ -610,7 +610,7 @@ async def test_the_record_is_read_once_for_all_steps_of_an_attempt() -> None:
     class Counted(Durable):
         reads = 0
 
-        async def steps(self, job_id: str) -> dict[str, bytes]:
+        async def steps(self, job_id: str) -> dict[str, KeptStep]:
             self.reads += 1
             await asyncio.sleep(1)
             return await super().steps(job_id)
@@ -643,7 +643,7 @@ async def test_a_step_may_take_steps() -> None:
     async with Core(job) as core:
         ended = await core.run(job)
         assert ended.result == b"42"
-        assert await core.store.steps(ended.id) == {"inner": b"41", "outer": b"42"}
+        assert await results(core.store, ended.id) == {"inner": b"41", "outer": b"42"}
 
 
 @pytest.mark.virtual
@@ -702,7 +702,7 @@ async def test_a_step_in_a_thread_may_take_steps_there() -> None:
     async with Core(job) as core:
         ended = await core.run(job)
         assert ended.result == b"4"
-        assert await core.store.steps(ended.id) == {"inner": b"3", "outer": b"4"}
+        assert await results(core.store, ended.id) == {"inner": b"3", "outer": b"4"}
 
 
 async def test_a_canceled_thread_takes_no_further_step() -> None:
@@ -759,12 +759,12 @@ async def test_an_attempt_that_was_superseded_keeps_no_step() -> None:
         await core.ledger.move(job_id, Move.RESCUE, attempt=1, reason="lost")
         await core.engine.idle()
         assert heard == [f"attempt 1 of job {job_id} was superseded"]
-        assert await core.store.steps(job_id) == {"before 1": b'"kept"'}
+        assert await results(core.store, job_id) == {"before 1": b'"kept"'}
         assert (await core.job(job_id)).status == "queued"
         await core.engine.submit(job_id, "loop")
         ended = await core.ended(job_id)
         assert (ended.status, ended.attempt) == ("succeeded", 2)
-        assert (await core.store.steps(job_id))["after"] == b'"attempt 2"'
+        assert (await results(core.store, job_id))["after"] == b'"attempt 2"'
         core.check_stories()
 
 
@@ -784,7 +784,7 @@ async def test_a_step_after_the_end_of_its_job_is_not_kept() -> None:
         ended = await core.run(job)
         with pytest.raises(Superseded):
             await left[0]
-        assert await core.store.steps(ended.id) == {}
+        assert await results(core.store, ended.id) == {}
 
 
 class Away(Durable):
@@ -796,11 +796,11 @@ class Away(Durable):
         if asyncio.get_running_loop().time() < self.back:
             raise StoreUnavailable("the disk is full")
 
-    async def keep_step(self, job_id: str, attempt: int, name: str, result: bytes) -> bool:
+    async def keep_step(self, job_id: str, name: str, step: KeptStep) -> bool:
         self.check()
-        return await super().keep_step(job_id, attempt, name, result)
+        return await super().keep_step(job_id, name, step)
 
-    async def steps(self, job_id: str) -> dict[str, bytes]:
+    async def steps(self, job_id: str) -> dict[str, KeptStep]:
         self.check()
         return await super().steps(job_id)
 
@@ -819,7 +819,7 @@ async def test_a_step_waits_until_the_store_keeps_it(caplog: pytest.LogCaptureFi
         ended = await core.run(job)
         assert (ended.result, tally.done) == (b'"it"', ["it"])
         assert 60.0 <= core.now() <= 61.0
-        assert await store.steps(ended.id) == {"it": b'"it"'}
+        assert await results(store, ended.id) == {"it": b'"it"'}
     assert f"step 'it' of job {ended.id} cannot be written" in caplog.text
 
 
@@ -886,4 +886,4 @@ async def test_a_job_that_is_forgotten_takes_its_steps_with_it() -> None:
         ended: Job = await core.run(job)
         await asyncio.sleep(2)
         assert await core.store.get(ended.id) is None
-        assert await core.store.steps(ended.id) == {}
+        assert await results(core.store, ended.id) == {}

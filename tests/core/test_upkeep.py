@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from quart_app.checks.store import everything
+from quart_app.checks.making import everything
 from quart_app.core.upkeep import BATCH
 from quart_app.domain.errors import StoreUnavailable
 from quart_app.domain.jobs import Job, Page, Query
@@ -151,7 +151,7 @@ async def test_a_queued_job_that_no_engine_holds_is_delivered() -> None:
         )
         core.backlog.held.add("announced")
         await asyncio.sleep(1)
-        held = {each: core.engine.holds(each) for each in ("forgotten", "unknown", "announced")}
+        held = {each: core.backlog.holds(each) for each in ("forgotten", "unknown", "announced")}
         assert held == {"forgotten": True, "unknown": False, "announced": False}
         await core.service.cancel(waiting)
         await core.service.cancel(running)
@@ -159,7 +159,7 @@ async def test_a_queued_job_that_no_engine_holds_is_delivered() -> None:
         assert (await core.job("forgotten")).status == "succeeded"
         assert (await core.job("unknown")).status == "queued"
         assert (await core.job("announced")).status == "queued"
-        await core.backlog.submit("announced", "loop")
+        await core.backlog.submit(await core.job("announced"), core.catalog["work"])
         await core.engine.idle()
         assert (await core.job("announced")).status == "succeeded"
 
@@ -267,9 +267,14 @@ async def test_an_error_in_one_round_does_not_end_the_loop(
     assert caplog.text.count("upkeep failed and will be tried again") == logged
 
 
+def upkeep_tasks() -> int:
+    """How many of its loops run."""
+    return sum(task.get_name().startswith("upkeep-") for task in asyncio.all_tasks())
+
+
 async def test_the_loops_end_when_they_are_stopped() -> None:
     """Stopping waits for it, and is harmless twice."""
     async with Kept(work) as core:
-        assert len(asyncio.all_tasks()) == 5
+        assert upkeep_tasks() == 4
         await core.upkeep.stop()
-        assert len(asyncio.all_tasks()) == 1
+        assert upkeep_tasks() == 0

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import asdict, replace
 
+from quart_app.domain.ids import new_id
 from quart_app.domain.jobs import (
     HISTORY,
     Attempt,
@@ -22,7 +23,6 @@ from quart_app.domain.jobs import (
     annotate,
     apply,
     matches,
-    new_id,
 )
 from quart_app.domain.status import STATUSES, TERMINAL, Move, Status
 

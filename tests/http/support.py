@@ -32,7 +32,7 @@ FIELDS = {
 """The members of every job document; ``result`` and ``error`` depend on its status, ``expires``
 and ``attempts`` on its story."""
 TIMES = ("created", "run_at", "started", "finished", "updated", "eta", "cancel_requested")
-MAYBE = ("unresponsive", "expires", "attempts")
+MAYBE = ("unresponsive", "expires", "attempts", "children")
 REASONS = {
     "requested", "timeout", "error", "retry", "shutdown", "lost", "poison", "expired", "rejected",
 }  # fmt: skip

@@ -67,7 +67,7 @@ class TestCatalog:
             document = (await api.get("/tasks/count-up")).json
             assert set(document) == {
                 "name", "description", "arguments", "result", "policy", "tags", "durations",
-                "url", "start",
+                "url", "start", "paused", "next",
             }  # fmt: skip
             assert document["description"] == "Count from low to high.\n\nThe second paragraph."
             assert document["policy"] == {
@@ -130,6 +130,7 @@ class TestHealth:
                 "status": "ok",
                 "running": 1,
                 "watchers": 0,
+                "lag": document["lag"],
                 "store": "ok",
                 "blocked": {"count": 0, "newest": []},
             }

@@ -215,7 +215,7 @@ async def test_the_options_of_a_start_are_described() -> None:
         if name not in [f"post {path}" for path in STARTS] + ["post /start/long_task"]:
             assert options == {}, name
             continue
-        assert list(options) == list(START_OPTIONS) == ["delay", "run_at", "expires"]
+        assert list(options) == list(START_OPTIONS) == ["delay", "run_at", "expires", "priority"]
         assert not any(each.get("required") for each in options.values())
         assert all(each["description"] for each in options.values())
         refused = operation["responses"]["400"]

@@ -23,7 +23,7 @@ TYPES = {
     "job-canceled", "queue-full", "draining", "store-unavailable", "other-site",
     "too-many-requests",
 }  # fmt: skip
-PLAIN = {400, 404, 405, 408, 413, 415, 422}
+PLAIN = {400, 404, 405, 408, 413, 415, 422, 501}
 
 
 def kinds(root: type[JobsError] = JobsError) -> Iterator[type[JobsError]]:
@@ -40,10 +40,10 @@ async def work() -> None:
 
 @pytest.mark.parametrize("kind", list(kinds()), ids=lambda kind: kind.__name__)
 async def test_each_error_has_a_problem_type_and_a_status(kind: type[JobsError]) -> None:
-    """4xx, or 503 where trying again helps; a URN, or about:blank for the plain ones."""
+    """4xx, 503 where trying again helps, 501 where a library is missing; a URN, or about:blank."""
     arguments: dict[type[JobsError], list[Any]] = {InvalidArguments: [[]], KeyReused: ["a-job"]}
     error = kind("what to do", *arguments.get(kind, []))
-    assert 400 <= error.status < 500 or error.status == 503
+    assert 400 <= error.status < 500 or error.status in (501, 503)
     if error.slug is None:
         assert error.type == "about:blank"
         assert error.status in PLAIN

@@ -121,7 +121,8 @@ SEQS = "SELECT seq, count(*) FROM jobs GROUP BY seq HAVING count(*) > 1"
 ORPHANS = "SELECT job, name FROM steps WHERE job NOT IN (SELECT place FROM jobs)"
 STEP_BYTES = """
     SELECT place, step_bytes FROM jobs WHERE step_bytes !=
-    (SELECT ifnull(sum(length(CAST(result AS BLOB))), 0) FROM steps WHERE job = place)
+    (SELECT ifnull(sum(length(CAST(result AS BLOB))), 0) FROM steps WHERE job = place) +
+    (SELECT ifnull(sum(16 + length(text)), 0) FROM logs WHERE job = place)
 """
 KEYS = """
     SELECT task, key FROM keys WHERE jobs !=

@@ -8,7 +8,7 @@ import itertools
 import math
 import sqlite3
 import tempfile
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 from msgspec.structs import replace
 
-from quart_app.checks.store import add, bring, change, everything, request
+from quart_app.checks.making import add, bring, change, everything, request, step
 from quart_app.domain.errors import KeyReused, QueueFull
+from quart_app.domain.ids import new_id
 from quart_app.domain.jobs import (
     Attempt,
     Change,
@@ -30,7 +31,6 @@ from quart_app.domain.jobs import (
     Progress,
     Query,
     RequestKey,
-    new_id,
 )
 from quart_app.domain.status import STATUSES, TERMINAL, Move, Status
 from quart_app.stores.memory import MemoryStore
@@ -59,6 +59,16 @@ async def test_sqlite_keeps_every_rule_of_a_store(tmp_path: Path) -> None:
 
 IDS = Bundle("ids")
 TASKS = st.sampled_from("tu")
+
+
+async def all_of(found: Awaitable[Sequence[Any]]) -> list[str]:
+    """What was found, in whatever order."""
+    return sorted(map(repr, await found))
+
+
+async def counted(found: Awaitable[dict[str, dict[Status, int]]]) -> dict[str, dict[Status, int]]:
+    """The counts of the tasks that have any job."""
+    return {task: counts for task, counts in (await found).items() if any(counts.values())}
 
 
 class Pair(RuleBasedStateMachine):
@@ -162,7 +172,7 @@ class Pair(RuleBasedStateMachine):
     @rule(job_id=IDS, attempt=st.integers(0, 2), name=st.sampled_from(["a", "ü"]))
     def keep_step(self, job_id: str, attempt: int, name: str) -> None:
         result = f'"{name}{self.made}"'.encode()
-        self.both(lambda store: store.keep_step(job_id, attempt, name, result))
+        self.both(lambda store: store.keep_step(job_id, name, step(attempt, result)))
 
     @rule(
         statuses=st.frozensets(st.sampled_from(sorted(TERMINAL)), min_size=1),
@@ -196,9 +206,41 @@ class Pair(RuleBasedStateMachine):
     def expired(self, now: float, limit: int) -> None:
         self.both(lambda store: store.expired(now, limit))
 
-    @rule(tasks=st.sets(TASKS), limit=st.integers(1, 5))
-    def queued(self, tasks: set[str], limit: int) -> None:
-        self.both(lambda store: store.queued(tasks, limit))
+    @rule(task=TASKS, limit=st.integers(1, 5))
+    def queued(self, task: str, limit: int) -> None:
+        self.both(lambda store: store.queued(task, limit, False))
+
+    @rule(task=TASKS)
+    def queued_fairly(self, task: str) -> None:
+        """The order between turns is each store's own; which jobs there are is not."""
+        self.both(lambda store: all_of(store.queued(task, 1_000, True)))
+
+    @rule(job_id=IDS, count=st.integers(1, 4), keep=st.integers(0, 6), size=st.integers(0, 120))
+    def log(self, job_id: str, count: int, keep: int, size: int) -> None:
+        drafts = [(self.now, "info", "x" * number) for number in range(count)]
+        self.both(lambda store: store.log(job_id, drafts, keep, size))
+
+    @rule(job_id=IDS, after=st.integers(0, 60))
+    def logs(self, job_id: str, after: int) -> None:
+        self.both(lambda store: store.logs(job_id, after, 3))
+
+    @rule(name=st.sampled_from(["a/1", "a/2", "b"]), value=st.none() | st.binary(max_size=3))
+    def keep_fact(self, name: str, value: bytes | None) -> None:
+        self.both(lambda store: store.keep_fact(name, value))
+        self.both(lambda store: store.facts("a/"))
+
+    @rule(task=TASKS, since=st.floats(0, 50))
+    def began(self, task: str, since: float) -> None:
+        self.both(lambda store: all_of(store.began(task, since)))
+
+    @rule(task=TASKS)
+    def active(self, task: str) -> None:
+        self.both(lambda store: store.active(task, "u"))
+
+    @invariant()
+    def the_same_counts_by_task(self) -> None:
+        self.both(lambda store: counted(store.counts_by_task()))
+        self.both(lambda store: store.oldest_queued())
 
     @rule(after=st.integers(0, 60), limit=st.integers(1, 5))
     def events(self, after: int, limit: int) -> None:
@@ -287,7 +329,7 @@ JOBS = st.builds(
 def test_whatever_a_job_holds_comes_back_from_its_row(job: Job) -> None:
     """Any text, any number, any size: byte for byte."""
     with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
-        for statement in statements(sql("0001_jobs")):
+        for statement in [*statements(sql("0001_jobs")), *statements(sql("0002_control"))]:
             connection.execute(statement)
         connection.execute(sql("add"), row_of(job))
         kept = connection.execute(sql("get"), (job.id,)).fetchone()
@@ -511,7 +553,7 @@ QUERIES: dict[str, Callable[[SQLiteStore], Coroutine[Any, Any, object]]] = {
     "its next page": lambda store: store.page(Query(statuses=frozenset({"failed"}), before=500)),
     "a page of cancels": lambda store: store.page(Query(statuses=frozenset({"canceled"}))),
     "a page of a task": lambda store: store.page(Query(task="rare")),
-    "queued": lambda store: store.queued(["rare"], 9),
+    "queued": lambda store: store.queued("rare", 9, True),
     "due": lambda store: store.due(5.0, 9),
     "expired": lambda store: store.expired(5.0, 9),
     "events": lambda store: store.events(10**9, 9),

@@ -19,9 +19,10 @@ from typing import Any, NoReturn, TypeVar
 import apsw
 import pytest
 
-from quart_app.checks.store import add, bring, change, everything, request
+from quart_app.checks.making import add, bring, change, everything, request, step
 from quart_app.domain.errors import StoreClosed, StoreRefused, StoreUnavailable
-from quart_app.domain.jobs import Job, Note, Progress, Query, new_id
+from quart_app.domain.ids import new_id
+from quart_app.domain.jobs import Job, Note, Progress, Query
 from quart_app.domain.status import STATUSES, TERMINAL, Move, Status
 from quart_app.stores.sqlite import store as store_module
 from quart_app.stores.sqlite import writer as writer_module
@@ -73,7 +74,7 @@ async def moves(store: SQLiteStore, recorder: Recorder) -> None:
         job = await told(recorder, add(store, tags=("a",)))
         await told(recorder, store.move(job.id, change(Move.CLAIM)))
         await told(recorder, store.note(job.id, Note(at=2.0, progress=Progress(number, 9))))
-        if await store.keep_step(job.id, 1, "first", b'"done"'):
+        if await store.keep_step(job.id, "first", step(1, b'"done"')):
             recorder.acknowledged(("step", job.id, "first"))
         last = (Move.SUCCEED, Move.FAIL, Move.RETRY, Move.CANCEL)[number % 4]
         await told(recorder, store.move(job.id, change(last)))
@@ -298,7 +299,7 @@ class Caller:
     async def life(self, number: int) -> None:
         job_id = await self.start(f"key-{number}")
         await self.move(job_id, Move.CLAIM)
-        assert await self.insist(lambda: self.store.keep_step(job_id, 1, "a", b"1"))
+        assert await self.insist(lambda: self.store.keep_step(job_id, "a", step(1, b"1")))
         await self.insist(
             lambda: self.store.note(job_id, Note(at=2.0, progress=Progress(number, 99)))
         )

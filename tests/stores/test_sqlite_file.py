@@ -20,9 +20,9 @@ from typing import Any
 
 import pytest
 
-from quart_app.checks.store import add, bring, everything
+from quart_app.checks.making import add, bring, everything
 from quart_app.domain.errors import StoreRefused
-from quart_app.domain.jobs import Query
+from quart_app.domain.jobs import Job, Query, RequestKey
 from quart_app.domain.status import STATUSES
 from quart_app.stores.sqlite import file
 from quart_app.stores.sqlite.file import Owner, describe, explain, filesystem, refuse_network
@@ -357,7 +357,7 @@ async def test_a_file_with_any_name_is_opened(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- versions
 
 SECOND = """
--- Version 2; of a test.
+-- Version 3; of a test.
 ALTER TABLE jobs ADD COLUMN note TEXT;
 CREATE INDEX jobs_noted ON jobs (note) WHERE note IS NOT NULL;
 UPDATE jobs SET note = 'migrated';
@@ -367,8 +367,8 @@ FAILING = f"{SECOND} INSERT INTO nowhere VALUES (1);"  # noqa: S608
 
 def migrations(monkeypatch: pytest.MonkeyPatch, second: str) -> None:
     """A version of quart-app that knows one more version of the schema."""
-    monkeypatch.setattr(file, "MIGRATIONS", ("0001_jobs", "0002_test"))
-    monkeypatch.setattr(file, "sql", lambda name: second if name == "0002_test" else sql(name))
+    monkeypatch.setattr(file, "MIGRATIONS", ("0001_jobs", "0002_control", "0003_test"))
+    monkeypatch.setattr(file, "sql", lambda name: second if name == "0003_test" else sql(name))
 
 
 def look(path: Path, statement: str) -> list[Any]:
@@ -385,12 +385,12 @@ async def test_an_old_file_is_brought_up_to_date(
     with monkeypatch.context() as patched:
         migrations(patched, SECOND)
         assert await kept(path) != jobs  # Some more.
-    assert look(path, "PRAGMA user_version") == [(2,)]
+    assert look(path, "PRAGMA user_version") == [(3,)]
     assert look(path, "SELECT DISTINCT note FROM jobs ORDER BY 1") == [(None,), ("migrated",)]
     assert unsound(path) == []
     before = path.read_bytes()
     message = await refusal(path)
-    assert "has version 2 of the schema, and this version of quart-app knows 1" in message
+    assert "has version 3 of the schema, and this version of quart-app knows 2" in message
     assert "start the newer quart-app, or restore a backup from before" in message
     assert path.read_bytes() == before
 
@@ -404,7 +404,7 @@ async def test_a_migration_that_fails_leaves_everything_as_it_was(
     with monkeypatch.context() as patched:
         migrations(patched, FAILING)
         assert "no such table: nowhere" in await refusal(path)
-    assert look(path, "PRAGMA user_version") == [(1,)]
+    assert look(path, "PRAGMA user_version") == [(2,)]
     assert look(path, "SELECT name FROM sqlite_schema WHERE name = 'jobs_noted'") == []
     store = SQLiteStore(path)
     await store.open()
@@ -419,8 +419,46 @@ async def test_a_new_file_gets_every_version_at_once(
     migrations(monkeypatch, SECOND)
     path = tmp_path / "jobs.db"
     await kept(path)
-    assert look(path, "PRAGMA user_version") == [(2,)]
+    assert look(path, "PRAGMA user_version") == [(3,)]
     assert look(path, "PRAGMA application_id") == [(file.APPLICATION,)]
+
+
+async def test_a_file_of_the_first_version_goes_on(tmp_path: Path) -> None:
+    """Its jobs, its steps, its queue and its keys are there, and are counted by task."""
+    path = tmp_path / "jobs.db"
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.executescript(sql("0001_jobs"))
+        connection.execute("PRAGMA user_version = 1")
+        connection.execute(f"PRAGMA application_id = {file.APPLICATION}")
+        row = (
+            "INSERT INTO jobs (place, id, seq, task, status, args, tags, attempt, max_attempts, "
+            "created_at, updated_at, unresponsive) "
+            "VALUES (?, ?, ?, ?, ?, '{}', '[]', ?, 2, 1, 1, 0)"
+        )
+        connection.execute(row, (1, "old", 1, "t", "queued", 0))
+        connection.execute(row, (2, "older", 2, "t", "running", 1))
+        connection.execute(row, (3, "other", 3, "u", "queued", 0))
+        connection.execute("UPDATE counts SET jobs = 2 WHERE status = 'queued'")
+        connection.execute("UPDATE counts SET jobs = 1 WHERE status = 'running'")
+        connection.execute("UPDATE heads SET place = 3, seq = 3")
+        connection.execute("INSERT INTO steps (job, name, result) VALUES (2, 'a', '1')")
+        connection.execute("UPDATE jobs SET step_bytes = 1 WHERE place = 2")
+        connection.execute("INSERT INTO keys VALUES ('t', 'k', x'00', 1, 1)")
+        connection.commit()
+    store = SQLiteStore(path)
+    await store.open()
+    assert look(path, "PRAGMA user_version") == [(2,)]
+    counts = await store.counts_by_task()
+    assert (counts["t"]["queued"], counts["t"]["running"], counts["u"]["queued"]) == (1, 1, 1)
+    assert [each.id for each in await store.queued("t", 9, False)] == ["old"]
+    assert (await store.steps("older"))["a"].result == b"1"
+    again = Job(id="new", task="t")
+    assert (await store.add([again], 9, RequestKey("k", b"\0")))[0][0].id == "old"
+    job = await store.get("old")
+    assert job is not None
+    assert (job.priority, job.turn, job.unique) == (0, None, None)
+    await store.close()
+    assert unsound(path) == []
 
 
 # ---------------------------------------------------------------- where it lies

@@ -109,11 +109,13 @@ def _compare(connection: sqlite3.Connection, jobs: dict[str, int]) -> list[str]:
     highest = connection.execute("SELECT max(place), max(seq) FROM jobs").fetchone()
     if (highest[0] or 0) > place or (highest[1] or 0) > seq:
         problems.append("a job has a number that was not given out yet")
-    orphans = _number(
-        connection, "SELECT count(*) FROM steps WHERE job NOT IN (SELECT place FROM jobs)"
-    )
-    if orphans:
-        problems.append(f"{orphans} steps belong to no job")
+    for table, what in (("steps", "steps"), ("logs", "lines of logs")):
+        orphans = _number(
+            connection,
+            f"SELECT count(*) FROM {table} WHERE job NOT IN (SELECT place FROM jobs)",  # noqa: S608
+        )
+        if orphans:
+            problems.append(f"{orphans} {what} belong to no job")
     return problems
 
 

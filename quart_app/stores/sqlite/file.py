@@ -23,7 +23,7 @@ from quart_app.stores.sqlite.verbs import sql
 
 APPLICATION = 0x51754170
 """PRAGMA application_id: "QuAp", so that another program's database is not taken for ours."""
-MIGRATIONS = ("0001_jobs",)
+MIGRATIONS = ("0001_jobs", "0002_control")
 """One file for each version of the schema, in order. Add, never change."""
 OLDEST = (3, 37, 0)
 """STRICT tables."""

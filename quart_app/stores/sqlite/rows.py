@@ -78,6 +78,9 @@ def row_of(job: Job) -> Row:
         None if job.result is None else job.result.decode(),
         text(job.error),
         text(job.history),
+        job.priority,
+        job.turn,
+        job.unique,
     )
 
 
@@ -114,4 +117,7 @@ def job_of(row: Row) -> Job:
         result=None if row[22] is None else row[22].encode(),
         error=None if row[23] is None else _failure(row[23]),
         history=() if row[24] is None else _history(row[24]),
+        priority=row[25],
+        turn=row[26],
+        unique=row[27],
     )

@@ -10,16 +10,20 @@ import contextlib
 import functools
 import heapq
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import zip_longest
 from pathlib import Path
 from typing import TypeVar
 
 from quart_app.domain.errors import StoreClosed, StoreRefused
 from quart_app.domain.jobs import (
     Change,
+    Draft,
     Job,
     JobEvent,
+    KeptStep,
+    LogLine,
     Note,
     Page,
     Query,
@@ -27,6 +31,7 @@ from quart_app.domain.jobs import (
     Retention,
     matches,
 )
+from quart_app.domain.queues import Waiting, begun
 from quart_app.domain.status import STATUSES, Status
 from quart_app.stores.sqlite import file
 from quart_app.stores.sqlite.file import Connect, Connection, Owner
@@ -61,6 +66,7 @@ class SQLiteStore:
         self._connect = connect
         self._owner = Owner(path)
         self._reserved = False
+        self.on_commit: Callable[[float], object] = lambda seconds: None
         self._writer: Writer | None = None
         self._readers: Readers | None = None
 
@@ -77,6 +83,7 @@ class SQLiteStore:
         # A working directory that changes leads to no other file.
         path = await _in_thread(self.path.absolute)
         writer = Writer(path, self._connect)
+        writer.on_commit = self.on_commit
         opening = asyncio.ensure_future(_in_thread(functools.partial(self._open, writer)))
         try:
             await asyncio.shield(opening)
@@ -137,9 +144,14 @@ class SQLiteStore:
         return await self._readers.read(work)
 
     async def add(
-        self, jobs: Sequence[Job], max_waiting: int, key: RequestKey | None = None
+        self,
+        jobs: Sequence[Job],
+        max_waiting: int,
+        key: RequestKey | None = None,
+        max_of_task: int | None = None,
     ) -> tuple[list[Job], bool]:
-        return await self._require_writer().write(lambda tx: tx.add(jobs, max_waiting, key))
+        writer = self._require_writer()
+        return await writer.write(lambda tx: tx.add(jobs, max_waiting, key, max_of_task))
 
     async def move(self, job_id: str, change: Change) -> Job | None:
         return await self._require_writer().write(lambda tx: tx.move(job_id, change))
@@ -147,9 +159,24 @@ class SQLiteStore:
     async def note(self, job_id: str, note: Note) -> Job | None:
         return await self._require_writer().write(lambda tx: tx.note(job_id, note))
 
-    async def keep_step(self, job_id: str, attempt: int, name: str, result: bytes) -> bool:
+    async def keep_step(self, job_id: str, name: str, step: KeptStep) -> bool:
+        return await self._require_writer().write(lambda tx: tx.keep_step(job_id, name, step))
+
+    async def log(
+        self, job_id: str, drafts: Sequence[Draft], keep_lines: int, keep_bytes: int
+    ) -> list[LogLine]:
         writer = self._require_writer()
-        return await writer.write(lambda tx: tx.keep_step(job_id, attempt, name, result))
+        return await writer.write(lambda tx: tx.log(job_id, drafts, keep_lines, keep_bytes))
+
+    async def logs(self, job_id: str, after: int, limit: int) -> list[LogLine]:
+        rows = await self._rows("logs", job_id, after, limit)
+        return [LogLine(*row) for row in rows]
+
+    async def keep_fact(self, name: str, value: bytes | None) -> None:
+        await self._require_writer().write(lambda tx: tx.keep_fact(name, value))
+
+    async def facts(self, prefix: str) -> dict[str, bytes]:
+        return dict(await self._rows("facts", prefix))
 
     async def prune(self, retention: Retention, now: float, limit: int) -> int:
         return await self._require_writer().write(lambda tx: tx.prune(retention, now, limit))
@@ -165,9 +192,15 @@ class SQLiteStore:
 
         return await self._read(read)
 
-    async def _jobs(self, verb: str, *values: float) -> list[Job]:
-        rows = await self._read(lambda connection: connection.execute(sql(verb), values).fetchall())
-        return [job_of(row) for row in rows]
+    async def counts_by_task(self) -> dict[str, dict[Status, int]]:
+        rows = await self._rows("task_counts")
+        return {task: dict(zip(STATUSES, counts, strict=True)) for task, *counts in rows}
+
+    async def _rows(self, verb: str, *values: float | str) -> list[Row]:
+        return await self._read(lambda connection: connection.execute(sql(verb), values).fetchall())
+
+    async def _jobs(self, verb: str, *values: float | str) -> list[Job]:
+        return [job_of(row) for row in await self._rows(verb, *values)]
 
     async def events(self, after: int, limit: int) -> list[JobEvent]:
         return [
@@ -180,19 +213,37 @@ class SQLiteStore:
     async def expired(self, now: float, limit: int) -> list[Job]:
         return await self._jobs("expired", now, limit)
 
-    async def queued(self, tasks: Collection[str], limit: int) -> list[str]:
-        def read(connection: Connection) -> list[str]:
-            queues = [connection.execute(sql("queued"), (task, limit)).fetchall() for task in tasks]
-            merged = heapq.merge(*queues)
-            return [job_id for (_, job_id), _ in zip(merged, range(limit), strict=False)]
+    async def queued(self, task: str, limit: int, fair: bool) -> list[Waiting]:
+        def read(connection: Connection) -> list[Row]:
+            if not fair:
+                return connection.execute(sql("queued"), (task, limit)).fetchall()
+            turns = connection.execute(sql("queued_turns"), (task,)).fetchall()
+            turns = heapq.nsmallest(limit, turns, key=lambda turn: turn[1])
+            each = max(1, limit // max(1, len(turns)))
+            heads = [
+                connection.execute(sql("queued_turn"), (task, turn, each)).fetchall()
+                for turn, _ in turns
+            ]
+            rounds = zip_longest(*heads)
+            return [row for each in rounds for row in each if row is not None][:limit]
 
-        return await self._read(read)
+        return [Waiting(*row) for row in await self._read(read)]
 
-    async def steps(self, job_id: str) -> dict[str, bytes]:
-        rows = await self._read(
-            lambda connection: connection.execute(sql("steps"), (job_id,)).fetchall()
-        )
-        return {name: result.encode() for name, result in rows}
+    async def oldest_queued(self) -> Job | None:
+        found = await self._jobs("oldest_queued")
+        return found[0] if found else None
+
+    async def active(self, task: str, unique: str) -> Job | None:
+        found = await self._jobs("active", task, unique)
+        return found[0] if found else None
+
+    async def began(self, task: str, since: float) -> list[tuple[str | None, float]]:
+        jobs = await self._jobs("began", task, since)
+        return [(job.turn, at) for job in jobs for at in begun(job, since)]
+
+    async def steps(self, job_id: str) -> dict[str, KeptStep]:
+        rows = sorted(await self._rows("steps", job_id), key=lambda row: row[3])
+        return {name: KeptStep(result.encode(), *rest) for name, result, *rest in rows}
 
     async def page(self, query: Query) -> Page:
         found: list[Job] = []
@@ -233,6 +284,9 @@ def _page(connection: Connection, query: Query, before: int | None, size: int) -
     if query.tag is not None:
         filters.append("EXISTS (SELECT 1 FROM json_each(tags) WHERE value = ?)")
         values.append(query.tag)
+    if query.parent is not None:
+        filters.append("parent = ?")
+        values.append(query.parent)
     rows: list[Row] = []
     for status in query.statuses or (None,):
         only = ["status = ?"] if status is not None else []

@@ -11,11 +11,14 @@ from collections.abc import Sequence
 
 from msgspec.structs import force_setattr
 
-from quart_app.domain.errors import KeyReused, QueueFull, StoreRefused
+from quart_app.domain.errors import KeyReused, QueueFull, StoreRefused, TaskFull
 from quart_app.domain.jobs import (
     Change,
+    Draft,
     Job,
     Keep,
+    KeptStep,
+    LogLine,
     Note,
     RequestKey,
     Retention,
@@ -40,7 +43,7 @@ class Transaction:
 
     def __init__(self, connection: Connection) -> None:
         self._execute = connection.execute
-        # The newest versions of jobs that are not over, with the bytes of their steps: a job is
+        # The newest versions of jobs that are not over, with the bytes beside their rows: a job is
         # written three times within a moment, and nobody else writes.
         self._live: dict[str, tuple[Job, int]] = {}
         self.reload()
@@ -55,8 +58,11 @@ class Transaction:
         if heads is None or self.jobs.keys() != set(STATUSES):
             raise StoreRefused("it is damaged, its counts are missing: restore a backup")
         self.place, self.seq = heads
+        self.tasks: dict[str, dict[Status, int]] = {}
+        for task, *counts in self._execute(sql("task_counts")).fetchall():
+            self.tasks[task] = dict(zip(STATUSES, counts, strict=True))
         self._live.clear()
-        self._seq_before, self._touched, self.steps = self.seq, set[Status](), False
+        self._seq_before, self._touched, self.beside = self.seq, set[str](), False
 
     def finish(self, probe: bool = False) -> bool:
         """Write the heads and counts; returns whether there is anything to commit.
@@ -67,37 +73,69 @@ class Transaction:
         if self._touched:
             jobs = [self.jobs[status] for status in STATUSES]
             self._execute(sql("keep_counts"), [*jobs, *(self.bytes[each] for each in STATUSES)])
+        for task in self._touched:
+            self._execute(sql("keep_task_counts"), (task, *self.tasks[task].values()))
         if self.seq != self._seq_before or probe:
             self._execute(sql("keep_heads"), (self.place, self.seq))
-        changed = bool(self._touched) or self.seq != self._seq_before or self.steps or probe
-        self._seq_before, self._touched, self.steps = self.seq, set(), False
+        changed = bool(self._touched) or self.seq != self._seq_before or self.beside or probe
+        self._seq_before, self._touched, self.beside = self.seq, set(), False
         return changed
 
-    steps = False
-    """Whether a step was written: that changes neither heads nor counts."""
+    beside = False
+    """Whether a step or a fact was written: that changes neither heads nor counts."""
 
     def add(
-        self, jobs: Sequence[Job], max_waiting: int, key: RequestKey | None
+        self,
+        jobs: Sequence[Job],
+        max_waiting: int,
+        key: RequestKey | None,
+        max_of_task: int | None = None,
     ) -> tuple[list[Job], bool]:
-        if key is not None and (known := self._known(jobs[0].task, key)) is not None:
+        task = jobs[0].task
+        if key is not None and (known := self._known(task, key)) is not None:
             return known, False
+        active = {job.unique: self._active(job) for job in jobs if job.unique is not None}
+        fresh: list[Job] = []
+        for job in jobs:
+            if job.unique is None or active[job.unique] is None:
+                fresh.append(job)
+                if job.unique is not None:
+                    active[job.unique] = job
+        if fresh:
+            self._bound(task, len(fresh), max_waiting, max_of_task)
+        for job in fresh:
+            self._insert(job)
+        kept = [job if job.unique is None else active[job.unique] or job for job in jobs]
+        if key is not None and len(fresh) == len(jobs):
+            values = (task, key.key, key.fingerprint, kept[0].order, len(kept))
+            self._execute(sql("keep_key"), values)
+            self.beside = True
+        return kept, bool(fresh)
+
+    def _active(self, job: Job) -> Job | None:
+        row = self._execute(sql("active"), (job.task, job.unique)).fetchone()
+        return None if row is None else job_of(row)
+
+    def _bound(self, task: str, more: int, max_waiting: int, max_of_task: int | None) -> None:
         waiting = self.jobs["queued"] + self.jobs["scheduled"]
-        if waiting + len(jobs) > max_waiting:
+        if waiting + more > max_waiting:
             message = f"{waiting} jobs wait and {max_waiting} may: try again later"
             raise QueueFull(message, retry_after=1.0)
-        for job in jobs:
-            self.place += 1
-            self.seq += 1
-            # Set in place, as in memory: nobody else has seen this new object yet.
-            force_setattr(job, "order", self.place)
-            force_setattr(job, "seq", self.seq)
-            self._execute(sql("add"), row_of(job))
-            self._count(job.status, 1)
-            self._remember(job, 0)
-        if key is not None:
-            values = (jobs[0].task, key.key, key.fingerprint, jobs[0].order, len(jobs))
-            self._execute(sql("keep_key"), values)
-        return list(jobs), True
+        if max_of_task is not None and (counts := self.tasks.get(task)) is not None:
+            waiting = counts["queued"] + counts["scheduled"]
+            if waiting + more > max_of_task:
+                message = f"{waiting} jobs of {task!r} wait and {max_of_task} may: try again later"
+                raise TaskFull(message, retry_after=1.0)
+
+    def _insert(self, job: Job) -> None:
+        self.place += 1
+        self.seq += 1
+        # Set in place, as in memory: nobody else has seen this new object yet.
+        force_setattr(job, "order", self.place)
+        force_setattr(job, "seq", self.seq)
+        self._execute(sql("add"), row_of(job))
+        self._count(job.task, job.status, 1)
+        self._remember(job, 0)
 
     def _known(self, task: str, key: RequestKey) -> list[Job] | None:
         row = self._execute(sql("known"), (task, key.key)).fetchone()
@@ -110,10 +148,14 @@ class Transaction:
             raise KeyReused(key.key, jobs[0].id)
         return jobs
 
-    def _count(self, status: Status, jobs: int, size: int = 0) -> None:
+    def _count(self, task: str, status: Status, jobs: int, size: int = 0) -> None:
         self.jobs[status] += jobs
         self.bytes[status] += size
-        self._touched.add(status)
+        counts = self.tasks.get(task)
+        if counts is None:
+            counts = self.tasks[task] = dict.fromkeys(STATUSES, 0)
+        counts[status] += jobs
+        self._touched.add(task)
 
     def _get(self, job_id: str) -> tuple[Job | None, int]:
         """A job, and the bytes of its steps."""
@@ -151,13 +193,14 @@ class Transaction:
             None if job.result is None else job.result.decode(),
             text(job.error),
             text(job.history),
+            job.unique,
             size,
             job.order,
         )
         self._execute(sql("move"), values)
         self._remember(job, step_bytes)
-        self._count(before.status, -1)
-        self._count(job.status, 1, size)
+        self._count(job.task, before.status, -1)
+        self._count(job.task, job.status, 1, size)
         return job
 
     def note(self, job_id: str, note: Note) -> Job | None:
@@ -174,19 +217,69 @@ class Transaction:
                 job.order,
             )
             self._execute(sql("note"), values)
+            if note.postponed is not None:
+                later = (job.seq, job.updated_at, job.args.decode(), job.run_at, job.order)
+                self._execute(sql("postpone"), later)
             self._remember(job, step_bytes)
         return job
 
-    def keep_step(self, job_id: str, attempt: int, name: str, result: bytes) -> bool:
-        job, step_bytes = self._get(job_id)
-        if job is None or job.status != "running" or job.attempt != attempt:
+    def keep_step(self, job_id: str, name: str, step: KeptStep) -> bool:
+        job, size = self._get(job_id)
+        if job is None or job.status != "running" or job.attempt != step.attempt:
             return False
-        values = (job.order, name, result.decode())
+        values = (job.order, name, step.result.decode(), step.attempt, step.at)
         if self._execute(sql("keep_step"), values).fetchone() is not None:
-            self._execute(sql("count_step"), (len(result), job.order))
-            self._remember(job, step_bytes + len(result))
-            self.steps = True
+            self._grow(job, size, len(step.result))
         return True
+
+    def _grow(self, job: Job, size: int, by: int) -> None:
+        """What is kept beside the row of a job has so many bytes more."""
+        self._execute(sql("count_step"), (by, job.order))
+        self._remember(job, size + by)
+        if job.status in TERMINAL:
+            self._execute(sql("count_ended"), (by, job.order))
+            self._count(job.task, job.status, 0, by)
+        self.beside = True
+
+    def log(
+        self, job_id: str, drafts: Sequence[Draft], keep_lines: int, keep_bytes: int
+    ) -> list[LogLine]:
+        job, size = self._get(job_id)
+        if job is None:
+            return []
+        number, count, length = self._execute(sql("log_state"), (job.order,)).fetchone()
+        lines = [
+            LogLine(self.seq + place, number + place, *draft)
+            for place, draft in enumerate(drafts, 1)
+        ]
+        for line in lines:
+            values = (job.order, line.seq, line.number, line.at, line.level, line.text)
+            self._execute(sql("keep_log"), values)
+        self.seq += len(lines)
+        added = sum(line.size for line in lines)
+        dropped = self._drop(job, count + len(lines), length + added, keep_lines, keep_bytes)
+        self._grow(job, size, added - dropped)
+        return lines
+
+    def _drop(self, job: Job, count: int, length: int, keep_lines: int, keep_bytes: int) -> int:
+        """Drop the oldest lines that are too many; returns their characters."""
+        dropped, last = 0, None
+        if count <= keep_lines and length <= keep_bytes:
+            return 0
+        for seq, size in self._execute(sql("log_heads"), (job.order, count)).fetchall():
+            if count == 1 or (count <= keep_lines and length - dropped <= keep_bytes):
+                break  # The newest stays in any case: from its number the next one's follows.
+            count, dropped, last = count - 1, dropped + size, seq
+        if last is not None:
+            self._execute(sql("drop_log"), (job.order, last))
+        return dropped
+
+    def keep_fact(self, name: str, value: bytes | None) -> None:
+        if value is None:
+            self._execute(sql("forget_fact"), (name,))
+        else:
+            self._execute(sql("keep_fact"), (name, value))
+        self.beside = True
 
     def prune(self, retention: Retention, now: float, limit: int) -> int:
         pruned = 0
@@ -214,8 +307,9 @@ class Transaction:
             self._execute(sql("forget"), (place,))
             if step_bytes:
                 self._execute(sql("forget_steps"), (place,))
+                self._execute(sql("forget_log"), (place,))
             if key is not None:
                 self._execute(sql("forget_key"), (task, key, place))
-            self._count(status, -1, -size)
+            self._count(task, status, -1, -size)
             pruned += 1
         return pruned

@@ -12,6 +12,7 @@ import logging
 import queue
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -112,6 +113,7 @@ class Writer:
         self._changed = False
         self.jobs: dict[Any, int] = {}
         """Jobs by status, as committed."""
+        self.on_commit: Callable[[float], object] = lambda seconds: None
         self.trouble: str | None = None
         """Why the last group could not be written."""
         self._full = False
@@ -221,7 +223,10 @@ class Writer:
                     ticket.error = error.with_traceback(None)  # It would keep the whole group.
             self._changed = transaction.finish(probe)
             end = "COMMIT" if self._changed else "ROLLBACK"
+            began = time.perf_counter()
             connection.execute(end)  # type: ignore[union-attr]
+            if self._changed:
+                self.on_commit(time.perf_counter() - began)
             self.jobs = dict(transaction.jobs)
         except Exception as error:  # noqa: BLE001 - whatever it is, nobody is left waiting
             self._roll_back(error)

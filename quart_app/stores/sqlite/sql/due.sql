@@ -1,7 +1,7 @@
 SELECT
     place, id, seq, task, status, reason, args, tags, attempt, max_attempts, created_at, updated_at,
     run_at, expires_at, started_at, finished_at, progress, cancel_requested_at, unresponsive,
-    retry_of, parent, key, result, error, history
+    retry_of, parent, key, result, error, history, priority, turn, unique_key
 FROM jobs INDEXED BY jobs_scheduled
 WHERE status = 'scheduled' AND ifnull(run_at, 0.0) <= ?
 ORDER BY ifnull(run_at, 0.0), place LIMIT ?;

@@ -1,1 +1,2 @@
-INSERT INTO steps (job, name, result) VALUES (?, ?, ?) ON CONFLICT DO NOTHING RETURNING name;
+INSERT INTO steps (job, name, result, attempt, at) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT DO NOTHING RETURNING name;

@@ -2,5 +2,5 @@
 SELECT
     place, id, seq, task, status, reason, args, tags, attempt, max_attempts, created_at, updated_at,
     run_at, expires_at, started_at, finished_at, progress, cancel_requested_at, unresponsive,
-    retry_of, parent, key, result, error, history, step_bytes
+    retry_of, parent, key, result, error, history, priority, turn, unique_key, step_bytes
 FROM jobs WHERE id = ?;

@@ -1,1 +1,2 @@
-SELECT seq, id FROM jobs WHERE status = 'queued' AND task = ? ORDER BY seq LIMIT ?;
+SELECT seq, id, task, turn, priority FROM jobs
+WHERE status = 'queued' AND task = ? ORDER BY priority DESC, seq LIMIT ?;

@@ -1,1 +1,2 @@
-SELECT name, result FROM steps WHERE job = (SELECT place FROM jobs WHERE id = ?) ORDER BY name;
+SELECT name, result, attempt, at FROM steps
+WHERE job = (SELECT place FROM jobs WHERE id = ?) ORDER BY name;

@@ -1,0 +1,1 @@
+UPDATE jobs SET bytes = bytes + ? WHERE place = ?;

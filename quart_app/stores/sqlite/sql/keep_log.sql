@@ -1,0 +1,1 @@
+INSERT INTO logs (job, seq, number, at, level, text) VALUES (?, ?, ?, ?, ?, ?);

@@ -1,0 +1,1 @@
+SELECT task, scheduled, queued, running, succeeded, failed, canceled FROM task_counts;
