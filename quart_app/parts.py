@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import contextvars
 import logging
+import time
 from typing import Any
 
 import msgspec
@@ -115,7 +116,7 @@ class Parts:
             self.ledger,
             self.service.start_scheduled,
             paused=lambda name: self.backlog.paused(catalog[name]),
-            clock=self.ledger.clock,
+            clock=time.time,  # A wall clock that is set while we run is the one that is meant.
         )
         self.service.next_of = self.schedules.next_of
         self.service.on_resume = self.schedules.look
@@ -137,9 +138,12 @@ class Parts:
             logger.info("jobs are kept in %s", self.settings.store)
             try:
                 await self._take_over()
+                await self.schedules.start()
             except BaseException:
                 await self.store.close()
                 raise
+        else:
+            await self.schedules.start()
         await self.engine.work(self.runner.run)
         self.backlog.start()
         self.upkeep.start()
@@ -147,7 +151,6 @@ class Parts:
         self.lag.start()
         if self.settings.capture:
             Capture.install()
-        await self.schedules.start()
         serve(self.service)
 
     async def _take_over(self) -> None:

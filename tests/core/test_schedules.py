@@ -261,6 +261,7 @@ async def test_a_short_restart_misses_nothing() -> None:
     assert world.moments() == [HOUR + 49]
 
 
+@pytest.mark.slow
 def test_restarts_at_any_moment_open_one_job_for_each_due_time() -> None:
     """Never two, and with ``missed="all"`` never none: also where a process ends between the
     opening of a job and the note of it, or before either has come to its end."""
@@ -294,6 +295,7 @@ def test_restarts_at_any_moment_open_one_job_for_each_due_time() -> None:
     run()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("missed", ["skip", "once", "all"])
 def test_restarts_at_any_moment_open_nothing_twice(missed: str) -> None:
     """Whatever becomes of missed times: a due time has one job at most."""

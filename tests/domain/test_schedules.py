@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
+import inspect
 import math
+import re
+import runpy
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -27,6 +31,7 @@ from quart_app.domain.schedules import (
     next_after,
     to_open,
 )
+from quart_app.domain.tasks import Task
 
 HOUR = 3600.0
 DAY = 86_400.0
@@ -415,3 +420,48 @@ def test_the_key_of_a_due_time_is_its_moment() -> None:
     """In UTC, to the microsecond where it is no full second."""
     assert due_key(at("2025-10-26T02:30:00", "Europe/Berlin")) == "schedule/2025-10-26T00:30:00Z"
     assert due_key(1.5) == "schedule/1970-01-01T00:00:01.500000Z"
+
+
+@pytest.mark.parametrize(
+    ("cron", "after", "due"),
+    [
+        ("*/15 8-18/2 * * *", "2025-10-01T09:00:00", "2025-10-01T10:00:00"),
+        ("0,30 * * * *", "2025-10-01T09:00:00", "2025-10-01T09:30:00"),
+        ("0 0 1 JAN *", "2025-10-01T00:00:00", "2026-01-01T00:00:00"),
+        ("0 0 L * *", "2025-02-01T00:00:00", "2025-02-28T00:00:00"),
+        ("0 0 LW * *", "2025-08-02T00:00:00", "2025-08-29T00:00:00"),
+        ("0 0 * * 5L", "2025-10-01T00:00:00", "2025-10-31T00:00:00"),
+        ("0 0 * * MON#1", "2025-09-02T00:00:00", "2025-10-06T00:00:00"),
+        ("0 0 * * 0", "2025-10-01T00:00:00", "2025-10-05T00:00:00"),
+        ("0 0 * * 7", "2025-10-01T00:00:00", "2025-10-05T00:00:00"),
+        ("0 0 13 * FRI", "2025-10-10T00:00:00", "2025-10-13T00:00:00"),
+        ("0 0 13 * *", "2025-10-10T00:00:00", "2025-10-13T00:00:00"),
+        ("0 0 29 2 *", "2025-10-01T00:00:00", "2028-02-29T00:00:00"),
+    ],
+)
+def test_the_fields_of_an_expression_mean_what_they_do_in_cron(
+    cron: str, after: str, due: str
+) -> None:
+    """With the last day and the last weekday, and one day of two where both are given."""
+    assert next_after(scheduled(cron=cron), at(after)) == at(due)
+
+
+def test_the_page_for_users_shows_what_there_is(tmp_path: Path) -> None:
+    """Its example can be imported and started without arguments; each option and each expression
+    that it names can be."""
+    page = (Path(__file__).parents[2] / "docs" / "schedules.md").read_text()
+    [example] = re.findall(r"```python\n(.*?)```", page, re.S)
+    (tmp_path / "example.py").write_text(f"from quart_app import task\n{example}")
+    tasks = [t for t in runpy.run_path(f"{tmp_path}/example.py").values() if isinstance(t, Task)]
+    for each in tasks:
+        each.check()
+    assert [t.control.schedule is not None and t.control.schedule.spec for t in tasks] == [
+        "0 8 * * MON-FRI Europe/Berlin",
+        "every 300.0",
+    ]
+    options = re.findall(r"^\| `([a-z]+)[=`]", page, re.M)
+    assert {*options} == {*inspect.signature(make_schedule).parameters}
+    expressions = re.findall(r"`(?:cron=\")?((?:\S+ ){4}[^\s`\"]+)\"?`", page)
+    assert len(expressions) > 1
+    for cron in expressions:
+        assert scheduled(cron=cron)

@@ -1,0 +1,160 @@
+"""Jobs that a job starts: linked, canceled with it, and no reason for anybody to stand still."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from quart_app.core.context import Context
+from quart_app.core.start import task
+from quart_app.domain.errors import JobFailed
+from quart_app.domain.jobs import Query
+from tests.core.support import Core
+
+pytestmark = pytest.mark.virtual
+
+
+@task
+async def double(number: int) -> int:
+    """Takes a second."""
+    await asyncio.sleep(1)
+    return 2 * number
+
+
+@task
+async def fails(number: int) -> int:
+    """Fails where it is asked to."""
+    await asyncio.sleep(number)
+    if number == 1:
+        raise ValueError("no one")
+    return number
+
+
+@task
+async def doubles(ctx: Context, count: int) -> list[int]:
+    """Starts so many children."""
+    return await ctx.gather(*(ctx.start(double, number) for number in range(count)))
+
+
+@task
+async def failing(ctx: Context) -> list[int]:
+    """One of its children fails."""
+    return await ctx.gather(*(ctx.start(fails, number) for number in (1, 100)))
+
+
+@task(limit=1)
+async def nested(ctx: Context, depth: int) -> int:
+    """Starts itself, one at a time."""
+    if depth == 0:
+        return 0
+    child = await ctx.start(nested, depth - 1)
+    return 1 + await child.result()
+
+
+ATTEMPTS: list[int] = []
+
+
+@task(max_attempts=2)
+async def again(ctx: Context) -> list[int]:
+    """Its first attempt fails when its children are there."""
+    children = [await ctx.start(double, number) for number in (1, 2, 1)]
+    ATTEMPTS.append(ctx.attempt)
+    if ctx.attempt == 1:
+        raise OSError("once")
+    return await ctx.gather(*children)
+
+
+async def test_children_are_linked_and_their_results_come_in_order() -> None:
+    """The parent's id stands in each."""
+    async with Core(doubles, double) as core:
+        job = await core.run(doubles, count=3)
+        assert job.result == b"[0,2,4]"
+        page = await core.store.page(Query(parent=job.id))
+        assert [child.args for child in reversed(page.jobs)] == [
+            b'{"number":0}',
+            b'{"number":1}',
+            b'{"number":2}',
+        ]
+        assert {child.parent for child in page.jobs} == {job.id}
+
+
+async def test_a_waiting_parent_holds_no_place_that_a_child_needs() -> None:
+    """One place for all of them, and a limit of one: it goes on all the same."""
+    async with Core(doubles, double, nested, room=1) as core:
+        assert (await core.run(doubles, count=3)).result == b"[0,2,4]"
+        assert (await core.run(nested, depth=5)).result == b"5"
+        assert core.engine.running("loop") == 0
+        again = await core.run(nested, depth=0)  # Its limit has its place again.
+        assert again.status == "succeeded"
+
+
+async def test_no_more_run_at_once_than_may_while_parents_come_back() -> None:
+    """A parent that goes on waits for a place like everybody."""
+    most = 0
+
+    @task
+    async def busy(ctx: Context) -> None:
+        nonlocal most
+        child = await ctx.start(double, 1)
+        await child.result()
+        most = max(most, core.engine.running("loop"))
+        await asyncio.sleep(1)
+
+    async with Core(busy, double, room=2) as core:
+        ids = [await core.start(busy) for _ in range(6)]
+        for job_id in ids:
+            assert (await core.ended(job_id)).status == "succeeded"
+    assert most == 2
+
+
+async def test_a_fan_out_of_ten_thousand_works() -> None:
+    """Also where fewer may wait than are started."""
+    async with Core(doubles, double, room=500, max_waiting=3_000) as core:
+        job = await core.run(doubles, count=10_000)
+        assert job.result is not None
+        assert job.result.count(b",") == 9_999
+
+
+async def test_a_cancel_reaches_the_children_and_theirs() -> None:
+    """However deep; nobody goes on."""
+
+    @task
+    async def deep(ctx: Context, depth: int) -> None:
+        if depth == 0:
+            await asyncio.Event().wait()
+        await ctx.gather(ctx.start(deep, depth - 1), ctx.start(deep, depth - 1))
+
+    async with Core(deep) as core:
+        job_id = await core.start(deep, depth=3)
+        await asyncio.sleep(1)
+        assert (await core.store.counts())["running"] == 15
+        await core.service.cancel(job_id)
+        await core.ended(job_id)
+        await core.engine.idle()
+        counts = await core.store.counts()
+        assert (counts["canceled"], counts["running"], counts["queued"]) == (15, 0, 0)
+
+
+async def test_one_child_that_fails_ends_the_others() -> None:
+    """At once, and the parent is told why."""
+    async with Core(failing, fails) as core:
+        job = await core.run(failing)
+        assert job.error is not None
+        assert job.error.code == JobFailed.__name__
+        assert "ValueError: no one" in job.error.message
+        assert core.now() < 5
+        page = await core.store.page(Query(parent=job.id))
+        assert sorted(child.status for child in page.jobs) == ["canceled", "failed"]
+
+
+async def test_a_second_attempt_has_the_same_children() -> None:
+    """They are not started again; two with the same arguments stay two."""
+    ATTEMPTS.clear()
+    async with Core(again, double) as core:
+        core.upkeep.start()
+        job_id = await core.start(again)
+        job = await core.ended(job_id)
+        assert (job.result, ATTEMPTS) == (b"[2,4,2]", [1, 2])
+        assert len((await core.store.page(Query(parent=job.id))).jobs) == 3
+        await core.upkeep.stop()
