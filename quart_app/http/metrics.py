@@ -14,6 +14,7 @@ from quart import Blueprint, Response
 from quart_app.core.service import Service
 from quart_app.domain.errors import JobsError, NotInstalled
 from quart_app.domain.jobs import Job
+from quart_app.domain.tasks import Catalog
 from quart_app.http.site import Site
 
 prometheus: Any
@@ -39,6 +40,7 @@ class Metrics:
     def __init__(self, site: Site) -> None:
         self._site = site
         self._registry: Any = None
+        self._catalog: Catalog = Catalog()
         self._gauges: list[Any] = []
 
     def register(self, blueprint: Blueprint) -> None:
@@ -49,6 +51,7 @@ class Metrics:
         """Begin to count, of a service that is about to be opened."""
         if prometheus is None:
             return
+        self._catalog = service.catalog
         self._registry = registry = prometheus.CollectorRegistry()
         registry.register(self)
         self._ended = prometheus.Counter(
@@ -86,7 +89,7 @@ class Metrics:
             self._refusals.labels(error.slug).inc()
 
     def _on_end(self, job: Job) -> None:
-        task = job.task if job.task in self._site.service.catalog else OTHER
+        task = job.task if job.task in self._catalog else OTHER
         self._ended.labels(task, job.status).inc()
         if job.started_at is not None and job.finished_at is not None:
             queued = job.created_at if job.run_at is None else max(job.run_at, job.created_at)

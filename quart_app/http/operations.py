@@ -85,7 +85,7 @@ def query(name: str, schema: Schema, description: str) -> Schema:
 TEXT: Schema = {"type": "string"}
 URL: Schema = {"type": "string", "format": "uri"}
 SECONDS: Schema = {"type": "integer", "minimum": 0}
-SEQ: Schema = {"type": "integer", "minimum": 0, "maximum": 10**18}
+SEQ: Schema = {"type": "integer", "minimum": 0, "maximum": 10**18 - 1}
 STATUS: Schema = {"enum": list(STATUSES)}
 OBJECT: Schema = {"type": "object"}
 LATER = {"Retry-After": SECONDS}

@@ -159,7 +159,7 @@ class Core:
     async def ended(self, job_id: str) -> Job:
         """The job when it is over and its runner has gone."""
         job = await self.service.wait(job_id, None)
-        await self.engine.idle()
+        await self.backlog.idle()
         return job
 
     async def run(self, task: str | Callable[..., Any], /, **values: Any) -> Job:

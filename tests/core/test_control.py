@@ -109,7 +109,7 @@ async def test_no_key_starves_another() -> None:
         for _ in range(1_000):
             await core.start(work.name, who="many")
         await asyncio.sleep(10.5)
-        await core.ended(await core.start(work.name, who="one"))
+        await core.service.wait(await core.start(work.name, who="one"), None)
         assert core.now() < 14
         begun = [who for _, who in seen.began]
         assert begun.index("one") <= 12

@@ -362,6 +362,7 @@ ALTER TABLE jobs ADD COLUMN note TEXT;
 CREATE INDEX jobs_noted ON jobs (note) WHERE note IS NOT NULL;
 UPDATE jobs SET note = 'migrated';
 """
+FIRST = sql("0001_jobs")
 FAILING = f"{SECOND} INSERT INTO nowhere VALUES (1);"  # noqa: S608
 
 
@@ -427,7 +428,7 @@ async def test_a_file_of_the_first_version_goes_on(tmp_path: Path) -> None:
     """Its jobs, its steps, its queue and its keys are there, and are counted by task."""
     path = tmp_path / "jobs.db"
     with contextlib.closing(sqlite3.connect(path)) as connection:
-        connection.executescript(sql("0001_jobs"))
+        connection.executescript(FIRST)
         connection.execute("PRAGMA user_version = 1")
         connection.execute(f"PRAGMA application_id = {file.APPLICATION}")
         row = (
