@@ -134,7 +134,7 @@ class Service:
         if self.draining:
             self._refuse()
         job = self._new(task, args, options, retry_of, parent)
-        if self._at_once and options is NO_OPTIONS and not task.special:
+        if self._at_once and options is NO_OPTIONS and not task.guarded:
             await self.ledger.open((job,))
             outbox = OUTBOX.get()
             if (outbox is None or outbox.closed) and self.backlog.clear(task):

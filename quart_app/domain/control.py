@@ -75,6 +75,11 @@ class Controls(msgspec.Struct, frozen=True):
         return self.limits.plain and not self.unique and self.debounce is None
 
     @property
+    def guarded(self) -> bool:
+        """Whether a start may be refused, or may give another job."""
+        return bool(self.unique) or self.debounce is not None or self.limits.max_waiting is not None
+
+    @property
     def names(self) -> set[str]:
         """The arguments that the templates name."""
         keys = (self.limits.key, self.unique)
