@@ -19,7 +19,7 @@ from msgspec.structs import replace
 
 from benchmarks.figures import Row, Section, Target, in_turn, row
 from benchmarks.processes import answer, fresh, quiet
-from benchmarks.tasks import NO_LIMITS, noop
+from benchmarks.tasks import NO_LIMITS
 from quart_app import Context, create_app, task
 from quart_app.app import get_jobs
 from quart_app.core.follow import follow
@@ -50,6 +50,11 @@ def telling(ctx: Context, steps: int) -> None:
         ctx.progress(step + 1, steps)
 
 
+@task
+async def free(key: str = "one") -> None:
+    """Nothing, under no limit."""
+
+
 @task(limit=1_000, rate="100000/second", limit_key="{key}", limit_total=1_000)
 async def limited(key: str = "one") -> None:
     """Nothing, under every limit there is, none of which is reached."""
@@ -64,7 +69,7 @@ async def stands() -> None:
 @asynccontextmanager
 async def serving() -> AsyncIterator[Service]:
     """The service of an app with these tasks."""
-    app = create_app([noop, plain, telling, limited, stands], QUART_APP_STORE="memory", **NO_LIMITS)
+    app = create_app([free, plain, telling, limited, stands], QUART_APP_STORE="memory", **NO_LIMITS)
     async with app.test_app():
         parts = get_jobs(app).parts
         assert parts is not None
@@ -126,7 +131,7 @@ async def measure(rounds: int = ROUNDS) -> Figures:
         for name in in_turn(["plain", "telling"], rounds + 1):
             figures[name].append(await _one(telling if name == "telling" else plain))
         for name in in_turn(["free", "limited"], rounds + 1):
-            figures[name].append(await _starts(service, limited if name == "limited" else noop))
+            figures[name].append(await _starts(service, limited if name == "limited" else free))
         for _ in range(rounds + 1):
             rate, size = await _followed(service)
             figures["told"].append(rate)

@@ -6,7 +6,9 @@ the store or a part knows is read at the scrape. Nothing may live here but figur
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable
+from itertools import accumulate
 from typing import Any
 
 from quart import Blueprint, Response
@@ -20,7 +22,11 @@ from quart_app.http.site import Site
 prometheus: Any
 try:
     import prometheus_client as prometheus
-    from prometheus_client.core import GaugeMetricFamily
+    from prometheus_client.core import (
+        CounterMetricFamily,
+        GaugeMetricFamily,
+        HistogramMetricFamily,
+    )
 except ImportError:  # pragma: no cover - the extra is part of every test environment
     prometheus = None
 
@@ -42,6 +48,7 @@ class Metrics:
         self._registry: Any = None
         self._catalog: Catalog = Catalog()
         self._gauges: list[Any] = []
+        self._seen: dict[str, _Seen] = {}
 
     def register(self, blueprint: Blueprint) -> None:
         """Put the route into a blueprint."""
@@ -54,23 +61,6 @@ class Metrics:
         self._catalog = service.catalog
         self._registry = registry = prometheus.CollectorRegistry()
         registry.register(self)
-        self._ended = prometheus.Counter(
-            "quart_app_jobs_ended", "Jobs that ended", ["task", "status"], registry=registry
-        )
-        self._wait = prometheus.Histogram(
-            "quart_app_job_wait_seconds",
-            "From the moment a job was queued until its last attempt began",
-            ["task"],
-            buckets=SECONDS,
-            registry=registry,
-        )
-        self._run = prometheus.Histogram(
-            "quart_app_job_run_seconds",
-            "How long the last attempt of a job ran",
-            ["task"],
-            buckets=SECONDS,
-            registry=registry,
-        )
         self._refusals = prometheus.Counter(
             "quart_app_refusals", "Requests that were refused", ["reason"], registry=registry
         )
@@ -89,12 +79,16 @@ class Metrics:
             self._refusals.labels(error.slug).inc()
 
     def _on_end(self, job: Job) -> None:
+        """Called for every job: it only counts, and what is shown is made at the scrape."""
         task = job.task if job.task in self._catalog else OTHER
-        self._ended.labels(task, job.status).inc()
+        seen = self._seen.get(task)
+        if seen is None:
+            seen = self._seen[task] = _Seen()
+        seen.ended[job.status] = seen.ended.get(job.status, 0) + 1
         if job.started_at is not None and job.finished_at is not None:
             queued = job.created_at if job.run_at is None else max(job.run_at, job.created_at)
-            self._wait.labels(task).observe(max(0.0, job.started_at - queued))
-            self._run.labels(task).observe(max(0.0, job.finished_at - job.started_at))
+            seen.wait.observe(max(0.0, job.started_at - queued))
+            seen.run.observe(max(0.0, job.finished_at - job.started_at))
 
     async def metrics(self) -> Response:
         """The figures in Prometheus' text format.
@@ -114,6 +108,26 @@ class Metrics:
         """Called by the library: what was read for this scrape."""
         return self._gauges
 
+    def _ended(self) -> Iterable[Any]:
+        """What was counted of the jobs that have ended."""
+        ended = CounterMetricFamily(
+            "quart_app_jobs_ended", "Jobs that ended", labels=["task", "status"]
+        )
+        wait = HistogramMetricFamily(
+            "quart_app_job_wait_seconds",
+            "From the moment a job was queued until its last attempt began",
+            labels=["task"],
+        )
+        run = HistogramMetricFamily(
+            "quart_app_job_run_seconds", "How long the last attempt of a job ran", labels=["task"]
+        )
+        for task, seen in sorted(self._seen.items()):
+            for status, count in sorted(seen.ended.items()):
+                ended.add_metric([task, status], count)
+            wait.add_metric([task], seen.wait.cumulative(), seen.wait.total)
+            run.add_metric([task], seen.run.cumulative(), seen.run.total)
+        return ended, wait, run
+
     async def _read(self, service: Service) -> Iterable[Any]:
         """What others know, as it is now."""
         jobs = GaugeMetricFamily(
@@ -132,6 +146,7 @@ class Metrics:
         health = self._site.limits.health()
         return [
             jobs,
+            *self._ended(),
             _gauge("quart_app_queue_depth", "Jobs that could begin now", waiting["queued"]),
             _gauge("quart_app_queue_oldest_seconds", "How long the oldest of them has waited", age),
             _gauge("quart_app_running", "Jobs that run in this process", len(service.registry)),
@@ -143,6 +158,36 @@ class Metrics:
             ),
             _gauge("quart_app_watchers", "Requests that follow jobs", service.hub.watchers),
         ]
+
+
+class _Buckets:
+    """A histogram that costs little to add to."""
+
+    __slots__ = ("counts", "total")
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(SECONDS) + 1)
+        self.total = 0.0
+
+    def observe(self, value: float) -> None:
+        self.counts[bisect_left(SECONDS, value)] += 1
+        self.total += value
+
+    def cumulative(self) -> list[tuple[str, float]]:
+        """Each bound as text, with how many values do not exceed it."""
+        bounds = [*(str(float(bound)) for bound in SECONDS), "+Inf"]
+        return list(zip(bounds, accumulate(self.counts), strict=True))
+
+
+class _Seen:
+    """What was seen of the jobs of one task."""
+
+    __slots__ = ("ended", "run", "wait")
+
+    def __init__(self) -> None:
+        self.ended: dict[str, int] = {}
+        self.wait = _Buckets()
+        self.run = _Buckets()
 
 
 def _gauge(name: str, meaning: str, value: float) -> Any:
