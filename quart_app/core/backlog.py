@@ -69,6 +69,7 @@ class Backlog:
         self._clock = clock
         self._turns = {lane: Turns() for lane in LANES}
         self._behind: set[str] = set()
+        self._paused: set[str] = set()
         self._news: set[str] = set()
         self._urgent: set[str] = set()
         self._room = asyncio.Event()
@@ -109,19 +110,16 @@ class Backlog:
     def clear(self, task: Task) -> bool:
         """Whether a new job of this task may go to the engine without coming here: nothing waits
         before it, and nothing holds it back."""
+        if not task.unlimited or self.lagging or task.name in self._paused:
+            return False
         lane = task.run
-        return (
-            task.limits.plain
-            and not self.lagging
-            and not len(self._turns[lane])
-            and self._engine.room(lane) > 0
-            and SHARED[lane] not in self._behind
-            and not self._turns[lane].paused(task.name)
-        )
+        if len(self._turns[lane]) or SHARED[lane] in self._behind:
+            return False
+        return self._engine.room(lane) > 0
 
     def _window_of(self, task: Task) -> str:
         """The name of the window in which the jobs of a task wait."""
-        shared = task.limits.plain and not self._turns[task.run].paused(task.name)
+        shared = task.unlimited and task.name not in self._paused
         return SHARED[task.run] if shared else task.name
 
     def _tasks_of(self, window: str) -> list[Task]:
@@ -283,12 +281,14 @@ class Backlog:
     def pause(self, task: Task) -> None:
         """No job of this task begins until `resume`."""
         self._moves(task)
+        self._paused.add(task.name)
         self._turns[task.run].pause(task.name)
         self._moves(task)
 
     def resume(self, task: Task) -> None:
         """They begin again."""
         self._moves(task)
+        self._paused.discard(task.name)
         self._turns[task.run].resume_task(task.name)
         self._moves(task)
         self._room.set()
@@ -301,7 +301,7 @@ class Backlog:
 
     def paused(self, task: Task) -> bool:
         """Whether no job of this task begins."""
-        return self._turns[task.run].paused(task.name)
+        return task.name in self._paused
 
     async def remember_rates(self) -> None:
         """Count what has begun before a restart: a rate holds over it. As far as it is kept."""

@@ -85,6 +85,7 @@ class Task:
         self.limits = self.control.limits
         self.schedule = self.control.schedule
         self.special = not self.control.plain
+        self.unlimited = self.limits.plain
         self.guarded = self.control.guarded
         functools.update_wrapper(self, function)
 

@@ -48,6 +48,7 @@ class Metrics:
         self._registry: Any = None
         self._catalog: Catalog = Catalog()
         self._gauges: list[Any] = []
+        self._counting = False
         self._seen: dict[str, _Seen] = {}
 
     def register(self, blueprint: Blueprint) -> None:
@@ -71,7 +72,6 @@ class Metrics:
             registry=registry,
         )
         service.store.on_commit = commits.observe
-        service.hub.subscribe_ends(self._on_end)
 
     def refused(self, error: JobsError) -> None:
         """Count a request that was refused."""
@@ -99,6 +99,9 @@ class Metrics:
         if prometheus is None:
             raise NotInstalled("Metrics need prometheus-client: pip install 'quart-app[metrics]'")
         service = self._site.service
+        if not self._counting:  # Who is never asked counts for nobody: that would cost every job.
+            self._counting = True
+            service.hub.subscribe_ends(self._on_end)
         self._gauges = list(await self._read(service))
         body = prometheus.generate_latest(self._registry)
         headers = {"Cache-Control": "no-store", "Content-Type": prometheus.CONTENT_TYPE_LATEST}

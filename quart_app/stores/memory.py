@@ -238,7 +238,8 @@ class MemoryStore:
             self._unique.pop((job.task, before.unique), None)
         if change.move.terminal:
             self._finished[job.status].append(job_id)
-            self._finished_size[job.status] += self._size(job)
+            beside = self._steps or self._logs.any  # As a rule there is nothing.
+            self._finished_size[job.status] += self._size(job) if beside else job.size
         elif job.status == "scheduled":
             heapq.heappush(self._scheduled, (job.run_at or 0.0, job.order, job_id))
         return job
@@ -288,8 +289,7 @@ class MemoryStore:
 
     async def active(self, task: str, unique: str) -> Job | None:
         self._require_open()
-        job_id = self._unique.get((task, unique))
-        return None if job_id is None else self._jobs[job_id]
+        return self._jobs.get(self._unique.get((task, unique), ""))
 
     async def began(self, task: str, since: float) -> list[tuple[str | None, float]]:
         self._require_open()

@@ -25,6 +25,7 @@ class Logs:
 
     def __init__(self) -> None:
         self._logs: dict[str, _Log] = {}
+        self.any = False
 
     def add(
         self, job_id: str, drafts: Sequence[Draft], seq: int, keep_lines: int, keep_bytes: int
@@ -33,6 +34,7 @@ class Logs:
         log = self._logs.get(job_id)
         if log is None:
             log = self._logs[job_id] = _Log()
+            self.any = True
         added = [
             LogLine(seq + count, log.number + count, at, level, text)
             for count, (at, level, text) in enumerate(drafts, 1)
@@ -60,3 +62,4 @@ class Logs:
     def forget(self, job_id: str) -> None:
         """Forget the lines of a job."""
         self._logs.pop(job_id, None)
+        self.any = bool(self._logs)

@@ -181,6 +181,7 @@ async def test_metrics_tell_what_there_is() -> None:
         await asyncio.Event().wait()
 
     async with serving(talks, bounded) as api:
+        assert (await api.get("/metrics")).status == 200  # Endings are counted from here on.
         job = await api.start("talks")
         await api.job(job["id"], wait=10)
         for _ in range(2):
