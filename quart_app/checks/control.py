@@ -42,6 +42,8 @@ async def finds_the_queue_of_each_turn(store: Store) -> None:
     require(await queue(store, "t", 3) == many[:3], "in their order where nobody asks for turns")
     fair = await queue(store, "t", 3, fair=True)
     require(set(fair) == {many[0], one.id, none.id}, "the first of each turn")
+    most = await queue(store, "t", 6, fair=True)
+    require(len(most) == 6, "as many as are asked for, where the turns of others are short")
     everything = await queue(store, "t", 100, fair=True)
     require(sorted(everything) == sorted([*many, one.id, none.id]), "all where there is room")
     found = {each.id: each for each in await store.queued("t", 100, fair=True)}
@@ -67,6 +69,8 @@ async def keeps_one_of_a_unique_key(store: Store) -> None:
 
 
 async def bounds_what_waits_of_a_task(store: Store) -> None:
+    new = [Job(id=new_id(), task="new") for _ in range(2)]
+    await refused(store.add(new, 100, max_of_task=1), TaskFull, "also of one that was never seen")
     await add(store)
     await add(store, task="u")
     two = [Job(id=new_id(), task="t") for _ in range(2)]

@@ -10,7 +10,7 @@ import asyncio
 import heapq
 from bisect import bisect_left
 from collections import defaultdict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from msgspec.structs import force_setattr
 
@@ -67,7 +67,7 @@ class MemoryStore:
         self._steps: dict[str, dict[str, KeptStep]] = {}
         self._logs = Logs()
         self._unique: dict[tuple[str, str], str] = {}
-        self._children: dict[str, list[str]] = {}
+        self._children: dict[str, dict[str, None]] = {}
         self._facts: dict[str, bytes] = {}
         # Ascending, with the id beside each; they hold forgotten jobs for a while.
         self._orders: list[int] = []
@@ -111,26 +111,26 @@ class MemoryStore:
         if key is not None and (known := self._known(jobs[0].task, key)) is not None:
             return known, False
         one = jobs[0]
-        if one.unique is not None and len(jobs) == 1:
-            active = self._unique.get((one.task, one.unique))
-            if active is not None:
-                return [self._jobs[active]], False
+        plain = one.unique is None and len(jobs) == 1
+        fresh = 1 if plain else self._fresh(jobs)
         waiting = self._counts["queued"] + self._counts["scheduled"]
-        if waiting + len(jobs) > max_waiting:
+        if fresh and waiting + fresh > max_waiting:
             message = f"{waiting} jobs wait and {max_waiting} may: try again later"
             raise QueueFull(message, retry_after=1.0)
-        if max_of_task is not None:
-            self._bound_task(one.task, len(jobs), max_of_task)
-        if len(jobs) == 1 and key is None:  # As most are.
+        if fresh and max_of_task is not None:
+            self._bound_task(one.task, fresh, max_of_task)
+        if plain and key is None:  # As most are.
             return [self._insert(one)], True
-        before = self._order
-        kept = [self._insert_unless_active(job) for job in jobs]
-        if self._order == before:
-            return kept, False
-        if key is not None:
+        kept = [self._active(job) or self._insert(job) for job in jobs]
+        if key is not None and fresh == len(jobs):
             ids = [job.id for job in kept]
             self._keys[kept[0].task, key.key] = (key.fingerprint, ids)
-        return kept, True
+        return kept, fresh > 0
+
+    def _fresh(self, jobs: Sequence[Job]) -> int:
+        """How many of these would be kept, and not another one in their place."""
+        named = [(job.task, job.unique) for job in jobs if job.unique is not None]
+        return len(jobs) - len(named) + sum(name not in self._unique for name in set(named))
 
     def _bound_task(self, task: str, more: int, most: int) -> None:
         counts = self._tasks.get(task)
@@ -139,12 +139,10 @@ class MemoryStore:
             message = f"{waiting} jobs of {task!r} wait and {most} may: try again later"
             raise TaskFull(message, retry_after=1.0)
 
-    def _insert_unless_active(self, job: Job) -> Job:
-        if job.unique is not None:
-            active = self._unique.get((job.task, job.unique))
-            if active is not None:
-                return self._jobs[active]
-        return self._insert(job)
+    def _active(self, job: Job) -> Job | None:
+        if job.unique is None:
+            return None
+        return self._jobs.get(self._unique.get((job.task, job.unique), ""))
 
     def _known(self, task: str, key: RequestKey) -> list[Job] | None:
         """The jobs that this key has opened."""
@@ -170,7 +168,7 @@ class MemoryStore:
         if job.unique is not None:
             self._unique[job.task, job.unique] = job.id
         if job.parent is not None:
-            self._children.setdefault(job.parent, []).append(job.id)
+            self._children.setdefault(job.parent, {})[job.id] = None
         if job.status == "scheduled":
             heapq.heappush(self._scheduled, (job.run_at or 0.0, order, job.id))
         if job.expires_at is not None:
@@ -184,7 +182,7 @@ class MemoryStore:
     async def page(self, query: Query) -> Page:
         self._require_open()
         if query.parent is not None:
-            return self._page_of(self._children.get(query.parent, ()), query)
+            return self._page_of(reversed(self._children.get(query.parent, {})), query)
         orders, ids = self._orders, self._ids
         place = len(orders) if query.before is None else bisect_left(orders, query.before)
         found: list[Job] = []
@@ -205,14 +203,13 @@ class MemoryStore:
                 place = bisect_left(orders, order)
         return Page(found, None)
 
-    def _page_of(self, ids: Sequence[str], query: Query) -> Page:
-        """A page of these jobs, which are in the order in which they were opened."""
+    def _page_of(self, ids: Iterable[str], query: Query) -> Page:
+        """A page of these jobs, the newest first."""
         found: list[Job] = []
-        for job_id in reversed(ids):
-            job = self._jobs.get(job_id)
-            if job is None or not matches(job, query):
-                continue
-            if query.before is not None and job.order >= query.before:
+        for job_id in ids:
+            job = self._jobs[job_id]
+            passed = query.before is not None and job.order >= query.before
+            if passed or not matches(job, query):
                 continue
             if len(found) == query.limit:
                 return Page(found, found[-1].order)
@@ -380,7 +377,10 @@ class MemoryStore:
         del self._jobs[job.id]
         self._steps.pop(job.id, None)
         self._logs.forget(job.id)
-        self._children.pop(job.id, None)
+        if job.parent is not None:  # Its own children are found as long as they are kept.
+            del self._children[job.parent][job.id]
+            if not self._children[job.parent]:
+                del self._children[job.parent]
         if job.key is not None:
             known = self._keys.get((job.task, job.key))
             # A key that was forgotten with another of its jobs may have been used again since.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from quart_app.core.backlog import PAUSE
 from quart_app.core.ports import Store
+from quart_app.core.start import task
 from quart_app.domain.errors import StoreUnavailable
 from quart_app.domain.ids import new_id
 from quart_app.domain.jobs import Job, JobEvent
@@ -170,6 +172,29 @@ async def test_a_full_lane_holds_up_no_other(make_store: MakeStore) -> None:
         assert (await core.store.counts())["running"] == 1
         go.set()
         await wait_until(lambda: all_over(core), "all have run")
+
+
+async def test_a_window_of_fair_turns_is_filled_as_long_as_the_store_has_more(
+    make_store: MakeStore,
+) -> None:
+    """The many of one key hide nobody, and go on themselves without any look for lost jobs."""
+    begun: list[str] = []
+
+    @task(limit_key="{who}", limit_total=1)
+    async def work(who: str) -> None:
+        begun.append(who)
+
+    store = make_store()
+    await store.open()
+    for who in [*"a" * 80, *"bcd" * 2]:
+        job = Job(id=new_id(), task="work", args=b'{"who":"%s"}' % who.encode(), turn=who)
+        await store.add([job], max_waiting=10_000)
+    await store.close()
+    async with Core(work, store=store, window=4) as core:  # Without upkeep.
+        await core.backlog.catch_up()
+        await wait_until(lambda: all_over(core), "all have run")
+    assert Counter(begun) == {"a": 80, "b": 2, "c": 2, "d": 2}
+    assert max(place for place, who in enumerate(begun) if who != "a") < 20
 
 
 @pytest.mark.virtual

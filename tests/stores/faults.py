@@ -107,18 +107,45 @@ def unsound(path: Path) -> list[str]:
         if counted != scanned:
             wrong.append(f"counts: {counted} are counted, {scanned} are there")
         [heads] = rows("SELECT place, seq FROM heads")
-        [most] = rows("SELECT ifnull(max(place), 0), ifnull(max(seq), 0) FROM jobs")
+        [most] = rows(HIGHEST)
         if heads < most:
             wrong.append(f"heads: {heads} before {most}")
         wrong += [f"seq twice: {row}" for row in rows(SEQS)]
-        wrong += [f"step of nobody: {row}" for row in rows(ORPHANS)]
+        wrong += [f"step or line of nobody: {row}" for row in rows(ORPHANS)]
+        wrong += [f"lines without a number between: {row}" for row in rows(NUMBERS)]
+        tasks = {row[0]: row[1:] for row in rows(TASK_COUNTS)}
+        there = {row[0]: row[1:] for row in rows(TASKS)}
+        if {task: counts for task, counts in tasks.items() if any(counts)} != there:
+            wrong.append(f"counts by task: {tasks} are counted, {there} are there")
         wrong += [f"bytes of steps: {row}" for row in rows(STEP_BYTES)]
         wrong += [f"key of nothing: {row}" for row in rows(KEYS)]
         return wrong
 
 
-SEQS = "SELECT seq, count(*) FROM jobs GROUP BY seq HAVING count(*) > 1"
-ORPHANS = "SELECT job, name FROM steps WHERE job NOT IN (SELECT place FROM jobs)"
+HIGHEST = """
+    SELECT ifnull(max(place), 0), ifnull(max(seq), 0)
+    FROM (SELECT place, seq FROM jobs UNION ALL SELECT job, seq FROM logs)
+"""
+SEQS = """
+    SELECT seq, count(*) FROM (SELECT seq FROM jobs UNION ALL SELECT seq FROM logs)
+    GROUP BY seq HAVING count(*) > 1
+"""
+ORPHANS = """
+    SELECT job, name FROM steps WHERE job NOT IN (SELECT place FROM jobs)
+    UNION ALL SELECT job, seq FROM logs WHERE job NOT IN (SELECT place FROM jobs)
+"""
+NUMBERS = """
+    SELECT job, min(number), max(number), count(*) FROM logs GROUP BY job
+    HAVING count(*) != max(number) - min(number) + 1
+"""
+TASK_COUNTS = """
+    SELECT task, scheduled, queued, running, succeeded, failed, canceled FROM task_counts
+"""
+TASKS = """
+    SELECT task, sum(status = 'scheduled'), sum(status = 'queued'), sum(status = 'running'),
+    sum(status = 'succeeded'), sum(status = 'failed'), sum(status = 'canceled')
+    FROM jobs GROUP BY task
+"""
 STEP_BYTES = """
     SELECT place, step_bytes FROM jobs WHERE step_bytes !=
     (SELECT ifnull(sum(length(CAST(result AS BLOB))), 0) FROM steps WHERE job = place) +

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+from collections import Counter
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
@@ -12,14 +14,19 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precondition, rule
 from msgspec.structs import replace
 
-from quart_app.checks.making import everything, step
-from quart_app.domain.errors import KeyReused, QueueFull, StoreUnavailable
+from quart_app.checks.making import everything
+from quart_app.domain.errors import KeyReused, QueueFull, StoreUnavailable, TaskFull
 from quart_app.domain.jobs import (
+    DEBOUNCED,
     Change,
+    Draft,
     Failure,
     Job,
     Keep,
+    KeptStep,
+    LogLine,
     Note,
+    Postponed,
     Progress,
     Query,
     RequestKey,
@@ -28,10 +35,12 @@ from quart_app.domain.jobs import (
     apply,
     matches,
 )
+from quart_app.domain.queues import Waiting
 from quart_app.domain.status import STATUSES, TERMINAL, WAITING, Move, Status
 from quart_app.stores import memory
 from quart_app.stores.memory import MemoryStore
 from quart_app.testing import check_store
+from tests.stores.queues import unfair
 
 T = TypeVar("T")
 
@@ -50,7 +59,11 @@ class Naive:
         self.jobs: list[Job] = []
         self.ended: list[str] = []
         self.keys: list[tuple[str, RequestKey, list[str]]] = []
-        self.steps: list[tuple[str, str, bytes]] = []
+        self.steps: list[tuple[str, str, KeptStep]] = []
+        self.lines: list[tuple[str, LogLine]] = []
+        self.numbers: list[str] = []
+        self.facts: list[tuple[str, bytes]] = []
+        self.tasks: list[str] = []
         self.order = 0
         self.seq = 0
 
@@ -63,24 +76,39 @@ class Naive:
         if job.over:
             self.ended.append(job.id)
 
+    def active(self, task: str, unique: str | None) -> Job | None:
+        same = (job for job in self.jobs if (job.task, job.unique) == (task, unique))
+        return next((job for job in same if unique is not None and not job.over), None)
+
     def add(
-        self, jobs: list[Job], key: RequestKey | None
+        self, jobs: list[Job], key: RequestKey | None, most: int | None
     ) -> tuple[list[Job], bool] | type[Exception]:
         for task, known, ids in self.keys:
             if key is not None and (task, known.key) == (jobs[0].task, key.key):
                 opened = [job for job in self.jobs if job.id in ids]
                 return KeyReused if known != key else (opened, False)
-        if sum(job.status in WAITING for job in self.jobs) + len(jobs) > MAX_WAITING:
-            return QueueFull
+        before = (list(self.jobs), self.order, self.seq)
         added = []
         for job in jobs:
-            self.order += 1
-            self.seq += 1
-            self.jobs.append(kept := replace(job, order=self.order, seq=self.seq))
+            kept = self.active(job.task, job.unique)
+            if kept is None:
+                self.order += 1
+                self.seq += 1
+                self.jobs.append(kept := replace(job, order=self.order, seq=self.seq))
             added.append(kept)
-        if key is not None:
+        new = self.order - before[1]
+        waiting = [job.task for job in self.jobs if job.status in WAITING]
+        full: type[Exception] | None = QueueFull if len(waiting) > MAX_WAITING else None
+        if full is None and most is not None and waiting.count(jobs[0].task) > most:
+            full = TaskFull
+        if new and full is not None:
+            self.jobs, self.order, self.seq = before
+            return full
+        if key is not None and new == len(jobs):
             self.keys.append((jobs[0].task, key, [job.id for job in jobs]))
-        return added, True
+        if new and jobs[0].task not in self.tasks:
+            self.tasks.append(jobs[0].task)
+        return added, new > 0
 
     def page(self, query: Query) -> tuple[list[Job], int | None]:
         found = [
@@ -96,28 +124,59 @@ class Naive:
         due = [j for j in self.jobs if j.status == "scheduled" and (j.run_at or 0.0) <= now]
         return [job.id for job in sorted(due, key=lambda j: (j.run_at or 0.0, j.order))][:limit]
 
-    def queued(self, tasks: str, limit: int) -> list[str]:
-        queued = [job for job in self.jobs if job.status == "queued" and job.task in tasks]
-        return [job.id for job in sorted(queued, key=lambda job: job.seq)][:limit]
+    def queue(self, task: str) -> list[Waiting]:
+        queued = [job for job in self.jobs if job.status == "queued" and job.task == task]
+        queued.sort(key=lambda job: (-job.priority, job.seq))
+        return [Waiting(job.seq, job.id, job.task, job.turn, job.priority) for job in queued]
+
+    def began(self, task: str, since: float) -> list[tuple[str | None, float]]:
+        jobs = [job for job in self.jobs if job.task == task]
+        began = [(job.turn, each.started_at) for job in jobs for each in job.history]
+        began += [(job.turn, job.started_at) for job in jobs if job.started_at is not None]
+        return [(turn, at) for turn, at in began if at > since]
 
     def expired(self, now: float, limit: int) -> list[str]:
         waiting = [j for j in self.jobs if j.status in WAITING and not j.history]
         expired = [(j.expires_at, j.order, j.id) for j in waiting if j.expires_at is not None]
         return [job_id for moment, _, job_id in sorted(expired) if moment <= now][:limit]
 
-    def keep_step(self, job_id: str, attempt: int, name: str, result: bytes) -> bool:
+    def keep_step(self, job_id: str, name: str, step: KeptStep) -> bool:
         job = self.find(job_id)
-        if job is None or (job.status, job.attempt) != ("running", attempt):
+        if job is None or (job.status, job.attempt) != ("running", step.attempt):
             return False
         if name not in self.steps_of(job_id):
-            self.steps.append((job_id, name, result))
+            self.steps.append((job_id, name, step))
         return True
 
-    def steps_of(self, job_id: str) -> dict[str, bytes]:
-        return {name: result for job, name, result in self.steps if job == job_id}
+    def steps_of(self, job_id: str) -> dict[str, KeptStep]:
+        return {name: step for job, name, step in self.steps if job == job_id}
+
+    def log(self, job_id: str, drafts: list[Draft], most: int, size: int) -> list[LogLine]:
+        if self.find(job_id) is None:
+            return []
+        added = []
+        for at, level, text in drafts:
+            self.seq += 1
+            self.numbers.append(job_id)
+            added.append(LogLine(self.seq, self.numbers.count(job_id), at, level, text))
+            self.lines.append((job_id, added[-1]))
+        while len(lines := self.lines_of(job_id)) > 1 and (
+            len(lines) > most or sum(16 + len(line.text) for line in lines) > size
+        ):
+            self.lines.remove((job_id, lines[0]))
+        return added
+
+    def lines_of(self, job_id: str) -> list[LogLine]:
+        return [line for job, line in self.lines if job == job_id]
+
+    def keep_fact(self, name: str, value: bytes | None) -> None:
+        self.facts = [fact for fact in self.facts if fact[0] != name]
+        if value is not None:
+            self.facts.append((name, value))
 
     def size(self, job: Job) -> int:
-        return job.size + sum(map(len, self.steps_of(job.id).values()))
+        size = job.size + sum(len(step.result) for step in self.steps_of(job.id).values())
+        return size + sum(16 + len(line.text) for line in self.lines_of(job.id))
 
     def prune(self, retention: Retention, now: float, limit: int) -> int:
         pruned = 0
@@ -139,6 +198,7 @@ class Naive:
         self.ended.remove(job.id)
         self.jobs.remove(job)
         self.steps = [step for step in self.steps if step[0] != job.id]
+        self.lines = [line for line in self.lines if line[0] != job.id]
         self.keys = [known for known in self.keys if job.id not in known[2]]
 
 
@@ -146,6 +206,10 @@ IDS = Bundle("ids")
 KEYS = st.none() | st.sampled_from(["k", "l"])
 ARGS = st.sampled_from([b"{}", b'{"n":1}'])
 ASKED = st.sampled_from([b"1", b"2"])
+PARENTS = ("1", "2", "nobody")
+TURNS = (None, "a", "b")
+UNIQUE = ("u", "v", f"{DEBOUNCED}u")
+MOST = st.none() | st.integers(0, 5)
 
 
 class Machine(RuleBasedStateMachine):
@@ -172,12 +236,12 @@ class Machine(RuleBasedStateMachine):
         self.made += 1
         return Job(id=str(self.made), created_at=self.now, **fields)
 
-    def add(self, jobs: list[Job], asked: bytes) -> None:
+    def add(self, jobs: list[Job], asked: bytes, most: int | None = None) -> None:
         key = None if jobs[0].key is None else RequestKey(jobs[0].key, asked)
-        expected = self.naive.add(jobs, key)
+        expected = self.naive.add(jobs, key, most)
         try:
-            added: object = self.run(self.store.add(jobs, MAX_WAITING, key))
-        except (KeyReused, QueueFull) as error:
+            added: object = self.run(self.store.add(jobs, MAX_WAITING, key, most))
+        except (KeyReused, QueueFull, TaskFull) as error:
             added = type(error)
         assert added == expected
 
@@ -189,18 +253,52 @@ class Machine(RuleBasedStateMachine):
         run_at=st.none() | st.floats(0, 20),
         expires_at=st.none() | st.floats(0, 40),
         tags=st.sampled_from([(), ("x",)]),
+        priority=st.integers(-1, 1),
+        turn=st.sampled_from(TURNS),
+        unique=st.none() | st.sampled_from(UNIQUE),
+        parent=st.none() | st.sampled_from(PARENTS),
         asked=ASKED,
+        most=MOST,
     )
-    def add_one(self, asked: bytes = b"1", run_at: float | None = None, **fields: Any) -> str:
+    def add_one(
+        self,
+        asked: bytes = b"1",
+        run_at: float | None = None,
+        most: int | None = None,
+        **fields: Any,
+    ) -> str:
         status: Status = "queued" if run_at is None else "scheduled"
         job = self.make(status=status, run_at=run_at, **fields)
-        self.add([job], asked)
+        self.add([job], asked, most)
         return job.id
 
-    @rule(target=IDS, key=KEYS, asked=ASKED, count=st.integers(1, 4))
-    def add_batch(self, key: str | None, asked: bytes, count: int) -> str:
-        jobs = [self.make(task="t", key=key) for _ in range(count)]
-        self.add(jobs, asked)
+    @rule(
+        target=IDS,
+        key=KEYS,
+        asked=ASKED,
+        kinds=st.lists(
+            st.tuples(st.sampled_from(TURNS), st.none() | st.sampled_from(UNIQUE)),
+            min_size=1,
+            max_size=4,
+        ),
+        most=MOST,
+    )
+    def add_batch(
+        self,
+        key: str | None,
+        asked: bytes,
+        kinds: list[tuple[str | None, str | None]],
+        most: int | None,
+    ) -> str:
+        jobs = [self.make(task="t", key=key, turn=turn, unique=name) for turn, name in kinds]
+        self.add(jobs, asked, most)
+        return jobs[-1].id
+
+    @rule(target=IDS, task=st.sampled_from("tu"), turns=st.sampled_from(["aaaab", "bbba", "aaa"]))
+    def add_a_crowd(self, task: str, turns: str) -> str:
+        """Of which one turn has the most, and its order is not that of the alphabet."""
+        jobs = [self.make(task=task, turn=turn) for turn in turns]
+        self.add(jobs, b"1")
         return jobs[-1].id
 
     @rule(
@@ -239,11 +337,51 @@ class Machine(RuleBasedStateMachine):
             self.naive.put(after)
         assert self.run(self.store.note(job_id, note)) == after
 
+    @rule(job_id=IDS, later=st.floats(0, 20), args=ARGS)
+    def postpone(self, job_id: str, later: float, args: bytes) -> None:
+        self.now += 1
+        note = Note(at=self.now, postponed=Postponed(args, self.now + later))
+        before = self.naive.find(job_id)
+        after = None if before is None else annotate(before, note, self.naive.seq + 1)
+        assert (after is None) == (before is None or before.status != "scheduled")
+        if after is not None:
+            assert (after.args, after.run_at) == (args, self.now + later)
+            self.naive.put(after)
+        assert self.run(self.store.note(job_id, note)) == after
+
     @rule(job_id=IDS, attempt=st.integers(0, 2), name=st.sampled_from("ab"), size=st.integers(1, 9))
     def keep_step(self, job_id: str, attempt: int, name: str, size: int) -> None:
-        result = b"x" * size
-        kept = self.run(self.store.keep_step(job_id, name, step(attempt, result)))
-        assert kept == self.naive.keep_step(job_id, attempt, name, result)
+        self.now += 1
+        step = KeptStep(b"x" * size, attempt, self.now)
+        kept = self.run(self.store.keep_step(job_id, name, step))
+        assert kept == self.naive.keep_step(job_id, name, step)
+
+    @rule(
+        job_id=IDS,
+        texts=st.lists(st.text(max_size=9), max_size=4),
+        level=st.sampled_from(["info", "error"]),
+        most=st.integers(0, 5),
+        size=st.integers(0, 120),
+    )
+    def log(self, job_id: str, texts: list[str], level: str, most: int, size: int) -> None:
+        drafts = [(self.now, level, text) for text in texts]
+        lines = self.run(self.store.log(job_id, drafts, most, size))
+        assert lines == self.naive.log(job_id, drafts, most, size)
+
+    @rule(job_id=IDS, after=st.integers(0, 60), limit=st.integers(1, 5))
+    def logs(self, job_id: str, after: int, limit: int) -> None:
+        lines = [line for line in self.naive.lines_of(job_id) if line.seq > after]
+        assert self.run(self.store.logs(job_id, after, limit)) == lines[:limit]
+
+    @rule(name=st.sampled_from(["a/1", "a/2", "b"]), value=st.none() | st.binary(max_size=3))
+    def keep_fact(self, name: str, value: bytes | None) -> None:
+        self.run(self.store.keep_fact(name, value))
+        self.naive.keep_fact(name, value)
+
+    @rule(prefix=st.sampled_from(["", "a", "a/", "a/1", "c"]))
+    def facts(self, prefix: str) -> None:
+        found = {name: value for name, value in self.naive.facts if name.startswith(prefix)}
+        assert self.run(self.store.facts(prefix)) == found
 
     @rule(
         count=st.integers(0, 6),
@@ -263,11 +401,19 @@ class Machine(RuleBasedStateMachine):
         assert [job.id for job in found] == self.naive.due(now, limit)
         assert found == [self.naive.find(job.id) for job in found]
 
-    @rule(tasks=st.sampled_from(["", "t", "u", "tu"]), limit=st.integers(1, 5))
-    def queued(self, tasks: str, limit: int) -> None:
-        for task in tasks:
-            found = self.run(self.store.queued(task, limit, False))
-            assert [each.id for each in found] == self.naive.queued(task, limit)
+    @rule(task=st.sampled_from("tux"), limit=st.integers(1, 6))
+    def queued(self, task: str, limit: int) -> None:
+        assert self.run(self.store.queued(task, limit, False)) == self.naive.queue(task)[:limit]
+
+    @rule(task=st.sampled_from("tux"), limit=st.integers(1, 6))
+    def queued_fairly(self, task: str, limit: int) -> None:
+        found = self.run(self.store.queued(task, limit, True))
+        assert unfair(found, self.naive.queue(task), limit) == []
+
+    @rule(task=st.sampled_from("tu"), since=st.floats(0, 50))
+    def began(self, task: str, since: float) -> None:
+        found = self.run(self.store.began(task, since))
+        assert Counter(found) == Counter(self.naive.began(task, since))
 
     @rule(now=st.floats(0, 50), limit=st.integers(1, 5))
     def expired(self, now: float, limit: int) -> None:
@@ -279,6 +425,7 @@ class Machine(RuleBasedStateMachine):
         statuses=st.frozensets(st.sampled_from(STATUSES)),
         task=st.none() | st.sampled_from("tu"),
         tag=st.none() | st.just("x"),
+        parent=st.none() | st.sampled_from(PARENTS),
         text=st.none() | st.sampled_from(["n", "1"]),
         limit=st.integers(1, 4),
         before=st.none() | st.integers(0, 30),
@@ -302,10 +449,25 @@ class Machine(RuleBasedStateMachine):
         }
         for job_id in range(self.made + 1):
             assert self.run(self.store.get(str(job_id))) == self.naive.find(str(job_id))
-            assert {
-                name: kept.result for name, kept in self.run(self.store.steps(str(job_id))).items()
-            } == self.naive.steps_of(str(job_id))
+            steps = self.run(self.store.steps(str(job_id)))
+            assert list(steps.items()) == list(self.naive.steps_of(str(job_id)).items())
         assert {job.id for job in self.naive.jobs if job.status in TERMINAL} == {*self.naive.ended}
+
+    @invariant()
+    def agree_on_tasks(self) -> None:
+        jobs = self.naive.jobs
+        assert self.run(self.store.counts_by_task()) == {
+            task: {
+                status: sum((job.task, job.status) == (task, status) for job in jobs)
+                for status in STATUSES
+            }
+            for task in self.naive.tasks
+        }
+        for task, unique in itertools.product("tu", UNIQUE):
+            found = self.run(self.store.active(task, unique))
+            assert found == self.naive.active(task, unique)
+        oldest = next((job for job in jobs if job.status == "queued"), None)
+        assert self.run(self.store.oldest_queued()) == oldest
 
     def teardown(self) -> None:
         self.run(self.store.close())

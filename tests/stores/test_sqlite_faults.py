@@ -68,26 +68,32 @@ async def adds_at_once(store: SQLiteStore, recorder: Recorder) -> None:
 
 
 async def moves(store: SQLiteStore, recorder: Recorder) -> None:
-    """Whole lives of jobs, beside each other, with notes and steps."""
+    """Whole lives of jobs, beside each other, with notes, steps, logs and facts."""
 
-    async def life(number: int) -> None:
+    async def life(number: int, turn: int) -> None:
         job = await told(recorder, add(store, tags=("a",)))
         await told(recorder, store.move(job.id, change(Move.CLAIM)))
         await told(recorder, store.note(job.id, Note(at=2.0, progress=Progress(number, 9))))
         if await store.keep_step(job.id, "first", step(1, b'"done"')):
             recorder.acknowledged(("step", job.id, "first"))
+        for _ in range(3):  # More than are kept.
+            drafts = [(2.0, "info", "z" * 99)] * (number + 1)
+            for line in await store.log(job.id, drafts, 6, 10**6):
+                recorder.acknowledged(("line", job.id, line.number))
+        await store.keep_fact(f"fact {number}", b"%d" % turn)
+        recorder.acknowledged(("fact", f"fact {number}", turn))
         last = (Move.SUCCEED, Move.FAIL, Move.RETRY, Move.CANCEL)[number % 4]
         await told(recorder, store.move(job.id, change(last)))
 
-    for _ in range(6):
-        await asyncio.gather(*(life(number) for number in range(5)))
+    for turn in range(6):
+        await asyncio.gather(*(life(number, turn) for number in range(5)))
 
 
 async def prunes(store: SQLiteStore, recorder: Recorder) -> None:
     """Endings that are forgotten while others come."""
     for _ in range(8):
         ended = [await told(recorder, bring(store, "succeeded", key=new_id())) for _ in range(3)]
-        recorder.acknowledged(("pruning",))
+        recorder.acknowledged(("pruning", ""))
         await asyncio.gather(
             store.prune(everything(2, 99.0, 10**6), 3.0, 2), told(recorder, add(store))
         )
@@ -159,12 +165,35 @@ async def lies(path: Path, image: Image) -> list[str]:
         steps = set(
             connection.execute("SELECT id, name FROM steps JOIN jobs ON job = place").fetchall()
         )
+        newest = dict(
+            connection.execute(
+                "SELECT id, max(number) FROM logs JOIN jobs ON job = place GROUP BY id"
+            )
+        )
+        facts = {name: int(value) for name, value in connection.execute("SELECT * FROM facts")}
     scanned = dict.fromkeys(STATUSES, 0)
     for _, status in rows.values():
         scanned[status] += 1
     if counts != scanned:
         wrong.append(f"the store counts {counts}")
+    wrong += unsaid(image.acknowledged, rows, newest, facts)
     return wrong + missing(image.acknowledged, rows, keys, steps)
+
+
+def unsaid(
+    acknowledged: list[Any],
+    rows: dict[str, tuple[int, Status]],
+    newest: dict[str, int],
+    facts: dict[str, int],
+) -> list[str]:
+    """Which lines and facts had been acknowledged and are not there."""
+    wrong = []
+    for kind, name, *details in acknowledged:
+        if kind == "line" and name in rows and newest.get(name, 0) < details[0]:
+            wrong.append(f"line {details[0]} of {name} is lost")
+        if kind == "fact" and facts.get(name, -1) < details[0]:
+            wrong.append(f"{name} is lost: it was {details[0]} and is {facts.get(name)}")
+    return wrong
 
 
 def missing(
@@ -185,7 +214,7 @@ def missing(
             pruning = True
         elif kind == "forgotten":
             forgotten.update(details[0])
-        elif details[0] in rows and (details[0], details[1]) not in steps:
+        elif kind == "step" and details[0] in rows and (details[0], details[1]) not in steps:
             wrong.append(f"a step of {details[0]} is lost")
     for job_id, (seq, status, key) in expected.items():
         if job_id not in rows:
@@ -208,7 +237,7 @@ async def test_a_power_cut_at_any_moment_loses_nothing_that_was_acknowledged(
     workload: str, checkpoint: int, tmp_path: Path
 ) -> None:
     """Whatever of the unsynced writes the disk has kept, in any order, torn anywhere: every job,
-    status, key and step that a caller has been told of is there, and what is counted is there."""
+    status, key, step, line and fact that a caller was told of is there, and what is counted is."""
     pragma = f"wal_autocheckpoint = {checkpoint}"
     recorder = await recording(tmp_path / "recorded.db", workload, pragma)
     luck = random.Random(f"{workload} {checkpoint}")  # noqa: S311 - a test's dice
@@ -300,6 +329,13 @@ class Caller:
         job_id = await self.start(f"key-{number}")
         await self.move(job_id, Move.CLAIM)
         assert await self.insist(lambda: self.store.keep_step(job_id, "a", step(1, b"1")))
+        drafts = [(2.0, "info", f"line {number}")] * 3
+        lines = await self.insist(lambda: self.store.log(job_id, drafts, 4, 10**6))
+        kept = await self.insist(lambda: self.store.logs(job_id, 0, 9), writes=False)
+        assert kept[-3:] == lines  # An earlier try, whose end was unknown, may have kept some, too.
+        fact = b"%d" % number
+        await self.insist(lambda: self.store.keep_fact("newest", fact))
+        assert await self.insist(lambda: self.store.facts("new"), writes=False) == {"newest": fact}
         await self.insist(
             lambda: self.store.note(job_id, Note(at=2.0, progress=Progress(number, 99)))
         )

@@ -20,10 +20,10 @@ from typing import Any
 
 import pytest
 
-from quart_app.checks.making import add, bring, everything
+from quart_app.checks.making import add, bring, change, everything
 from quart_app.domain.errors import StoreRefused
 from quart_app.domain.jobs import Job, Query, RequestKey
-from quart_app.domain.status import STATUSES
+from quart_app.domain.status import STATUSES, Move
 from quart_app.stores.sqlite import file
 from quart_app.stores.sqlite.file import Owner, describe, explain, filesystem, refuse_network
 from quart_app.stores.sqlite.store import SQLiteStore
@@ -425,7 +425,7 @@ async def test_a_new_file_gets_every_version_at_once(
 
 
 async def test_a_file_of_the_first_version_goes_on(tmp_path: Path) -> None:
-    """Its jobs, its steps, its queue and its keys are there, and are counted by task."""
+    """Its jobs, its steps, its queue and its keys are there, are counted by task, and go on."""
     path = tmp_path / "jobs.db"
     with contextlib.closing(sqlite3.connect(path)) as connection:
         connection.executescript(FIRST)
@@ -439,18 +439,27 @@ async def test_a_file_of_the_first_version_goes_on(tmp_path: Path) -> None:
         connection.execute(row, (1, "old", 1, "t", "queued", 0))
         connection.execute(row, (2, "older", 2, "t", "running", 1))
         connection.execute(row, (3, "other", 3, "u", "queued", 0))
+        connection.execute(row, (4, "later", 4, "u", "scheduled", 0))
+        connection.execute(row, (5, "over", 5, "gone", "failed", 2))
+        connection.execute("UPDATE jobs SET finished_at = 1, bytes = 2 WHERE id = 'over'")
         connection.execute("UPDATE counts SET jobs = 2 WHERE status = 'queued'")
-        connection.execute("UPDATE counts SET jobs = 1 WHERE status = 'running'")
-        connection.execute("UPDATE heads SET place = 3, seq = 3")
+        connection.execute("UPDATE counts SET jobs = 1 WHERE status IN ('running', 'scheduled')")
+        connection.execute("UPDATE counts SET jobs = 1, bytes = 2 WHERE status = 'failed'")
+        connection.execute("UPDATE heads SET place = 5, seq = 5")
         connection.execute("INSERT INTO steps (job, name, result) VALUES (2, 'a', '1')")
         connection.execute("UPDATE jobs SET step_bytes = 1 WHERE place = 2")
+        connection.execute("UPDATE jobs SET key = 'k' WHERE place = 1")
         connection.execute("INSERT INTO keys VALUES ('t', 'k', x'00', 1, 1)")
         connection.commit()
     store = SQLiteStore(path)
     await store.open()
     assert look(path, "PRAGMA user_version") == [(2,)]
-    counts = await store.counts_by_task()
-    assert (counts["t"]["queued"], counts["t"]["running"], counts["u"]["queued"]) == (1, 1, 1)
+    nothing = dict.fromkeys(STATUSES, 0)
+    assert await store.counts_by_task() == {
+        "t": {**nothing, "queued": 1, "running": 1},
+        "u": {**nothing, "queued": 1, "scheduled": 1},
+        "gone": {**nothing, "failed": 1},
+    }
     assert [each.id for each in await store.queued("t", 9, False)] == ["old"]
     assert (await store.steps("older"))["a"].result == b"1"
     again = Job(id="new", task="t")
@@ -458,6 +467,19 @@ async def test_a_file_of_the_first_version_goes_on(tmp_path: Path) -> None:
     job = await store.get("old")
     assert job is not None
     assert (job.priority, job.turn, job.unique) == (0, None, None)
+    urgent = await add(store, priority=1, turn="a", unique="b")
+    assert [each.id for each in await store.queued("t", 9, True)] == ["old", urgent.id]
+    assert [each.id for each in await store.queued("t", 9, False)] == [urgent.id, "old"]
+    for job_id, moves in {
+        "old": (Move.CLAIM, Move.SUCCEED),
+        "older": (Move.RESCUE, Move.CLAIM, Move.SUCCEED),
+        "later": (Move.DUE, Move.CLAIM, Move.FAIL),
+    }.items():
+        for move in moves:
+            assert await store.move(job_id, change(move)) is not None
+    assert [line.number for line in await store.log("old", [(2.0, "info", "x")], 9, 99)] == [1]
+    assert await store.prune(everything(0, 0.0, 0), 9.0, 9) == 4
+    assert [each.id for each in (await store.page(Query())).jobs] == [urgent.id, "other"]
     await store.close()
     assert unsound(path) == []
 

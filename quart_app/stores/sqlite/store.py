@@ -48,6 +48,8 @@ END = 2.0
 """Seconds that the threads have to end at `close`; a disk that hangs must not hold up the exit."""
 CHUNK = 200
 """Rows that a search looks at in one read."""
+SIGHT = 4
+"""How many times what is asked for is looked at, to find what has no turn where others have one."""
 
 
 class SQLiteStore:
@@ -215,17 +217,9 @@ class SQLiteStore:
 
     async def queued(self, task: str, limit: int, fair: bool) -> list[Waiting]:
         def read(connection: Connection) -> list[Row]:
-            if not fair:
-                return connection.execute(sql("queued"), (task, limit)).fetchall()
-            turns = connection.execute(sql("queued_turns"), (task,)).fetchall()
-            turns = heapq.nsmallest(limit, turns, key=lambda turn: turn[1])
-            each = max(1, limit // max(1, len(turns)))
-            heads = [
-                connection.execute(sql("queued_turn"), (task, turn, each)).fetchall()
-                for turn, _ in turns
-            ]
-            rounds = zip_longest(*heads)
-            return [row for each in rounds for row in each if row is not None][:limit]
+            if fair:
+                return _in_turns(connection, task, limit)
+            return connection.execute(sql("queued"), (task, limit)).fetchall()
 
         return [Waiting(*row) for row in await self._read(read)]
 
@@ -269,6 +263,25 @@ async def _in_thread(work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(pool, work)
     finally:
         pool.shutdown(wait=False)
+
+
+def _in_turns(connection: Connection, task: str, limit: int) -> list[Row]:
+    """Rows of a task's queue: the first ones of each turn, then the second ones."""
+    turns = connection.execute(sql("queued_turns"), (task,)).fetchall()
+    turns = [turn for turn, _ in heapq.nsmallest(limit, turns, key=lambda turn: turn[1])]
+    none = connection.execute(sql("queued_no_turn"), (task, SIGHT * limit)).fetchall()
+    heads: dict[str | None, list[Row]] = {None: sorted(none, key=lambda row: (-row[4], row[0]))}
+    each, more = max(1, limit // (len(turns) + 1)), turns
+    while more:
+        for turn in more:
+            heads[turn] = connection.execute(sql("queued_turn"), (task, turn, each)).fetchall()
+        if sum(min(each, len(rows)) for rows in heads.values()) >= limit:
+            break
+        # Some have less than their share: those with more have the rest.
+        more = [turn for turn in more if len(heads[turn]) == each]
+        each *= 2
+    rounds = zip_longest(*heads.values())
+    return [row for rows in rounds for row in rows if row is not None][:limit]
 
 
 def _page(connection: Connection, query: Query, before: int | None, size: int) -> list[Job]:

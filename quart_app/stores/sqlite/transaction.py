@@ -121,8 +121,9 @@ class Transaction:
         if waiting + more > max_waiting:
             message = f"{waiting} jobs wait and {max_waiting} may: try again later"
             raise QueueFull(message, retry_after=1.0)
-        if max_of_task is not None and (counts := self.tasks.get(task)) is not None:
-            waiting = counts["queued"] + counts["scheduled"]
+        if max_of_task is not None:
+            counts = self.tasks.get(task, {})
+            waiting = counts.get("queued", 0) + counts.get("scheduled", 0)
             if waiting + more > max_of_task:
                 message = f"{waiting} jobs of {task!r} wait and {max_of_task} may: try again later"
                 raise TaskFull(message, retry_after=1.0)
