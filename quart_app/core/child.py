@@ -19,14 +19,19 @@ from multiprocessing import connection, parent_process
 from typing import Any, NamedTuple
 
 from quart_app.core.context import Context
+from quart_app.core.drafts import Log, lines_of
 from quart_app.core.logs import Capture
 from quart_app.core.slots import ASKED, KILLED, NOTHING, Slots
 from quart_app.domain.arguments import ENCODER, Arguments, parameters_of
+from quart_app.domain.jobs import Progress
 from quart_app.domain.retries import SPOKEN, RetryAfter, kinds_of
+from quart_app.domain.secrets import redact, secrets_in
 from quart_app.domain.tasks import load_function
 
 TRACEBACK_BYTES = 16_384
 PR_SET_PDEATHSIG = 1
+ROOM, LOOK = 1.0, 0.002
+"""Seconds that a line waits for room, and between two looks whether there is."""
 
 
 class Call(NamedTuple):
@@ -59,13 +64,67 @@ class Answer(NamedTuple):
     after: float | None = None
 
 
+class ProcessLog(Log):
+    """What the function says, on its way to the parent: that reads it from the slots.
+
+    The slots have one writer, so threads take turns. What is said by the thread that is just
+    writing (a signal may come at any moment) is dropped, and so is what a fork of us says.
+
+    Args:
+        slots: shared with the parent.
+        secrets: hidden here already, since here lines are cut.
+    """
+
+    def __init__(self, slots: Slots, secrets: tuple[str, ...]) -> None:
+        self.secrets = secrets
+        self._slots = slots
+        self._pid = os.getpid()
+        self._lock = threading.RLock()
+        self._busy = False
+        self._given_up = -1
+
+    def log(self, level: str, text: str, at: float | None = None) -> None:
+        if os.getpid() != self._pid:
+            return
+        moment = time.time() if at is None else at
+        lines = lines_of(text, self.secrets)
+        with self._lock:
+            if self._busy or self.closed:
+                return
+            self._busy = True
+            try:
+                for line in lines:
+                    if not self._put(level, line, moment):
+                        self._slots.slot.dropped += 1
+            finally:
+                self._busy = False
+
+    def _put(self, level: str, line: str, at: float) -> bool:
+        """Write, where there is room soon. A parent that did not read in time is waited for again
+        only when it has read something."""
+        until = time.monotonic() + ROOM
+        while not self._slots.write_line(level, line, at):
+            read = self._slots.slot.tail
+            if read == self._given_up or time.monotonic() > until:
+                self._given_up = read
+                return False
+            time.sleep(LOOK)
+        return True
+
+    def close(self) -> None:
+        """The function has ended: what its threads say from now on is of no job."""
+        self.end_lines()
+        with self._lock:
+            self.closed = True
+
+
 class _Here:
     """The state of this process, read by its signal handler."""
 
     slots: Slots
     inside = False
-    heard = False
     interrupted = False
+    log: ProcessLog | None = None
 
 
 def start(slots: Slots) -> None:
@@ -102,7 +161,22 @@ def _on_signal(*_: object) -> None:
 
 
 def run(call: Call) -> Answer:
-    """Call the function; every way in which it can end becomes an answer."""
+    """Call the function; every way in which it can end becomes an answer, and what it says goes to
+    the job's log where that is wanted."""
+    if not call.level:
+        return _run(call)
+    logging.getLogger().setLevel(call.level)
+    if not Capture.on():
+        Capture.install(lambda: _Here.log)
+    _Here.log = log = ProcessLog(_Here.slots, secrets_in(call.args))
+    try:
+        return _run(call)
+    finally:
+        _Here.log = None
+        log.close()
+
+
+def _run(call: Call) -> Answer:
     here = _Here
     slot = here.slots.slot
     try:
@@ -113,8 +187,6 @@ def run(call: Call) -> Answer:
             if slot.stop or here.slots.closing.value:  # Before the pid was known: no signal came.
                 here.interrupted = True
                 return Answer("canceled")
-            if call.level:
-                _hear(call.level)
             function = load_function(call.module, call.qualname)
             parameters, context_parameter, _ = parameters_of(function)
             values = Arguments(call.task, parameters).read(call.args)
@@ -136,24 +208,6 @@ def run(call: Call) -> Answer:
         return Answer("raised", b"", code, _text(error), text, kinds_of(error), after)
 
 
-def _hear(level: int) -> None:
-    """Let what the function says go to the job's log; once for all jobs of this process."""
-    if _Here.heard:
-        return
-    _Here.heard = True
-    slots, lock = _Here.slots, threading.Lock()
-
-    def sink(level: str, text: str) -> None:
-        if not _Here.inside:
-            return
-        with lock:
-            for line in text.splitlines() or [""]:
-                slots.write_line(level, line, time.time())
-
-    logging.getLogger().setLevel(level)
-    Capture.install(lambda: sink)
-
-
 def _returned(result: Any) -> Answer:
     try:
         return Answer("returned", ENCODER.encode(result))
@@ -170,9 +224,12 @@ def _text(error: BaseException) -> str:
 
 
 def _context(call: Call) -> Context:
-    slots = _Here.slots
+    slots, secrets = _Here.slots, secrets_in(call.args)
 
-    def report(progress: Any) -> None:
+    def report(progress: Progress) -> None:
+        if progress.message is not None and secrets:
+            message = redact(progress.message, secrets)
+            progress = Progress(progress.current, progress.total, message)
         slots.write_progress(progress)
 
     def stopping() -> bool:

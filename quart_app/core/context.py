@@ -119,7 +119,7 @@ class Context:
             total: units in all; 0 while that is not known.
             message: a line for people, at most 200 characters of it are kept.
         """
-        self._report(Progress(current, total, None if message is None else message[:200]))
+        self._report(Progress(current, total, message))
 
     def track(
         self,

@@ -29,12 +29,13 @@ from pebble import CONSTS, ProcessExpired, ProcessPool
 from quart_app.core import child
 from quart_app.core.child import Answer, Call
 from quart_app.core.registry import Handle
-from quart_app.core.slots import ASKED, KILLED, Slots
+from quart_app.core.slots import ASKED, KILLED, RING_BYTES, Slots
 from quart_app.core.threads import Threads
 from quart_app.domain.jobs import Progress
 
-POLL = 0.1
-"""Seconds between two looks at a process's progress, or at whether it is gone."""
+POLL, SOON = 0.1, 0.05
+"""Seconds between two looks at a process's progress, or at whether it is gone; and until we look
+again at one that says so much that it may be waiting for room."""
 GONE = 3
 """Looks at which a process is gone before we say so: pebble knows its exit status by then."""
 SILENT = 60.0
@@ -47,6 +48,10 @@ CONSTS.term_timeout = 0.2
 
 class ProcessDied(Exception):
     """The process of a job ended by itself: a crash, ``os._exit``, or the kernel's OOM killer."""
+
+
+TakeLine = Callable[[str, str, float], None]
+"""Takes the level, the text and the moment of a line."""
 
 
 def _unheard(level: str, text: str, at: float) -> None:
@@ -103,7 +108,7 @@ class Processes:
         handle: Handle,
         call: Call,
         report: Callable[[Progress], None],
-        log: Callable[[str, str, float], None] = _unheard,
+        log: TakeLine = _unheard,
     ) -> Answer:
         """Run a job's function in a process until it has really ended there.
 
@@ -181,32 +186,40 @@ async def _follow(
     future: Future[Answer],
     slots: Slots,
     report: Callable[[Progress], None],
-    log: Callable[[str, str, float], None] = _unheard,
+    log: TakeLine = _unheard,
 ) -> Answer:
     """Pass progress on until the process has answered or is gone."""
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
     future.add_done_callback(lambda _: _tell(loop, ended))
     slot, seen, pid, gone, heard = slots.slot, 0, 0, 0, time.monotonic()
+    poll = POLL
     while not _is_over(future) and gone < GONE and time.monotonic() - heard < SILENT:
         try:
-            async with asyncio.timeout(POLL):
+            async with asyncio.timeout(poll):
                 await (asyncio.sleep(POLL) if future.cancelled() else ended.wait())
         except TimeoutError:
             # A pool that broke or was closed says nothing of what it has not begun.
-            gone = gone + 1 if (pid or not pool.active) and not _alive(pid) else 0
+            lost = (pid or not pool.active) and not _alive(pid)
+            gone = 0 if not lost else gone + 1 if poll == POLL else gone
         if running := slot.pid:
             pid, heard = running, time.monotonic()
         if (news := slots.read_progress(seen)) is not None:
             seen, progress = news
             report(progress)
-        for line in slots.read_lines():
-            log(*line)
-    for line in slots.read_lines():
-        log(*line)
+        poll = SOON if _pass_on(slots, log) else POLL
+    _pass_on(slots, log)
     if future.cancelled():
         return Answer("canceled", message="the process was killed")
     return _answer(future, pid, gone >= GONE)
+
+
+def _pass_on(slots: Slots, log: TakeLine) -> bool:
+    """Pass on the lines that have come; whether there were so many that more may be waiting."""
+    tail = slots.slot.tail
+    for line in slots.read_lines():
+        log(*line)
+    return bool(slots.slot.tail - tail > RING_BYTES // 2)
 
 
 def _answer(future: Future[Answer], pid: int, gone: bool) -> Answer:

@@ -1,8 +1,8 @@
-"""The progress and the log of a running job, on their way to the ledger.
+"""What a running job says of itself, on its way to the ledger: its progress and its log.
 
-Both are coalesced: at most ten times a second something is written, the newest progress always is,
-and so is every line as long as there are not too many. Nothing may live here that is a status;
-those are the runner's outcome.
+It is coalesced: at most ten times a second something is written. Of the progress that is always
+the newest, of the log every line for which there is room. Nothing may live here that decides how
+a job ends; statuses are the runner's outcome.
 """
 
 from __future__ import annotations
@@ -10,51 +10,37 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
-import threading
-import time
-from collections import deque
+from typing import TYPE_CHECKING
 
-from quart_app.core.ledger import Ledger
+from quart_app.core.drafts import Drafts, Log, lines_of
 from quart_app.domain.errors import StoreUnavailable
-from quart_app.domain.jobs import Draft, Job, Progress
+from quart_app.domain.jobs import Job, Progress
 from quart_app.domain.secrets import redact
 
+if TYPE_CHECKING:  # A job's process imports this module too, and none of the service.
+    from quart_app.core.ledger import Ledger
+
 INTERVAL = 0.1
-"""Seconds between two writes of one job."""
-LINES = 1_000
-BYTES = 256 * 2**10
-"""What waits between two writes: lines, and their characters."""
-LINE_CHARS = 4_096
-CUT = " ... (cut)"
-
-REPORTER: contextvars.ContextVar[Reporter | None] = contextvars.ContextVar("reporter", default=None)
-"""The reporter of the job that the current code works for."""
+"""Seconds between two writes of what one job says."""
+MESSAGE_CHARS = 200
+"""Characters of a progress message that are kept."""
 
 
-class Reporter:
-    """The progress and the log of one attempt.
+class Reporter(Log):
+    """What one attempt says. Made for every job: it costs nothing until something is said.
 
     Args:
-        ledger: who writes them.
+        ledger: who writes it.
         job: the claimed job.
     """
 
-    # Made for every job, also for those that report nothing: so all of this is made when needed.
     _newest: Progress | None = None
-    _told: Progress | None = None
-    _lines: deque[Draft] | None = None
-    _size = 0
-    _dropped = 0
-    _scheduled = False
+    _noted: Progress | None = None
+    _drafts: Drafts | None = None
+    _waiting = False
     _writing: asyncio.Task[None] | None = None
     _timer: asyncio.TimerHandle | None = None
     _last = -INTERVAL
-    _closed = False
-    _lock = threading.Lock()
-    secrets: tuple[str, ...] = ()
-    """What must not be shown, longest first."""
-    used = False
-    """Whether `close` has anything to wait for."""
 
     def __init__(self, ledger: Ledger, job: Job) -> None:
         self._ledger = ledger
@@ -63,102 +49,85 @@ class Reporter:
 
     def report(self, progress: Progress) -> None:
         """Take progress, from any thread."""
+        # First what there is to write, then whether somebody will look. `_write` does the reverse,
+        # so that nothing which a thread reports meanwhile is left lying.
         self._newest = progress
-        if not self._scheduled:
+        if not self._waiting:
             self._wake()
 
     def log(self, level: str, text: str, at: float | None = None) -> None:
-        """Take lines of the log, from any thread.
-
-        Args:
-            level: ``debug``, ``info``, ``warning``, ``error`` or ``critical``.
-            text: one line or more; what is too long is cut.
-            at: the moment, seconds since the epoch; now unless given.
-        """
-        moment = time.time() if at is None else at
-        if self.secrets:
-            text = redact(text, self.secrets)
-        with self._lock:
-            if self._lines is None:
-                self._lines = deque()
-            for line in text.splitlines() or [""]:
-                shown = clean(line)
-                self._lines.append((moment, level, shown))
-                self._size += len(shown)
-            while len(self._lines) > LINES or self._size > BYTES:
-                self._size -= len(self._lines.popleft()[2])
-                self._dropped += 1
-        if not self._scheduled:
+        if self.closed:
+            return
+        drafts = self._drafts
+        if drafts is None:  # One step: several threads may be the first.
+            drafts = self.__dict__.setdefault("_drafts", Drafts())
+        moment = self._ledger.clock() if at is None else at
+        drafts.add(level, lines_of(text, self.secrets), moment)
+        if not self._waiting:
             self._wake()
 
-    def _wake(self) -> None:
-        self._scheduled = self.used = True
-        with contextlib.suppress(RuntimeError):  # The loop has closed under a thread.
-            self._loop.call_soon_threadsafe(self._schedule)
-
     async def close(self) -> None:
-        """Write what is still to be written."""
-        self._closed = True
+        """Write what is still to be written. Nothing that is said later is taken."""
+        self.end_lines()
+        self.closed = True
         if self._timer is not None:
             self._timer.cancel()
         if self._writing is not None:
-            await asyncio.wait({self._writing})
+            await asyncio.wait((self._writing,))
         await self._write()
+        self._waiting = True  # Nobody need be woken any more.
+
+    def _wake(self) -> None:
+        self.used = True
+        if self.closed:
+            return
+        self._waiting = True
+        # The loop may have closed under a thread: nobody looks any more.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._schedule)
 
     def _schedule(self) -> None:
-        if self._closed or self._timer is not None:
+        if self.closed or self._timer is not None or self._writing is not None:
             return
         wait = self._last + INTERVAL - self._loop.time()
-        if wait <= 0 and (self._writing is None or self._writing.done()):
+        if wait <= 0:
             self._begin()
         else:
-            self._timer = self._loop.call_later(wait if wait > 0 else INTERVAL / 10, self._again)
-
-    def _again(self) -> None:
-        self._timer = None
-        self._schedule()
+            self._timer = self._loop.call_later(wait, self._begin)
 
     def _begin(self) -> None:
+        self._timer = None
         self._last = self._loop.time()
-        self._writing = self._loop.create_task(self._write())
+        # Not in the job's context: what is logged by those who are told would be told again.
+        context = contextvars.Context()
+        self._writing = self._loop.create_task(self._write(), context=context)
+        self._writing.add_done_callback(self._done, context=context)
+
+    def _done(self, _: asyncio.Task[None]) -> None:
+        self._writing = None
+        if self._waiting:
+            self._schedule()
 
     async def _write(self) -> None:
-        """What has come since the last time. A store in trouble loses no job's end, but it may
-        lose a picture of its middle."""
-        self._scheduled = False  # What comes from here on asks for another write.
+        self._waiting = False
         progress = self._newest
-        drafts = self._take_lines()
-        with contextlib.suppress(StoreUnavailable):
-            if drafts:
+        drafts = None if self._drafts is None else self._drafts.take()
+        # A store in trouble loses no job's end, but it may lose a picture of its middle.
+        if progress is not None and progress is not self._noted:
+            self._noted = progress
+            with contextlib.suppress(StoreUnavailable):
+                await self._note(progress)
+        if drafts:
+            with contextlib.suppress(StoreUnavailable):
                 await self._ledger.log(self.job, drafts)
-        with contextlib.suppress(StoreUnavailable):
-            if progress is not None and progress is not self._told:
-                self._told = progress
-                if self.secrets and progress.message:
-                    message = redact(progress.message, self.secrets)
-                    progress = Progress(progress.current, progress.total, message)
-                attempt = self.job.attempt
-                await self._ledger.note(self.job.id, attempt=attempt, progress=progress)
 
-    def _take_lines(self) -> list[Draft]:
-        if not self._lines:
-            return []
-        with self._lock:
-            drafts, dropped = list(self._lines), self._dropped
-            self._lines.clear()
-            self._size = self._dropped = 0
-        if dropped:
-            said = f"{dropped} lines were dropped: more than can be kept"
-            drafts.insert(0, (drafts[0][0], "warning", said))
-        return drafts
+    async def _note(self, progress: Progress) -> None:
+        message = progress.message
+        if message is not None and (self.secrets or len(message) > MESSAGE_CHARS):
+            message = redact(message, self.secrets)[:MESSAGE_CHARS]
+            progress = Progress(progress.current, progress.total, message)
+        await self._ledger.note(self.job.id, attempt=self.job.attempt, progress=progress)
 
 
-def clean(line: str) -> str:
-    """A line as it is kept: no control characters, no half characters, not too long.
-
-    >>> clean("a\\x1b[31mb")
-    'a?[31mb'
-    """
-    if not line.isprintable():
-        line = "".join(each if each.isprintable() or each == "\t" else "?" for each in line)
-    return line if len(line) <= LINE_CHARS else line[: LINE_CHARS - len(CUT)] + CUT
+REPORTER: contextvars.ContextVar[Reporter | None] = contextvars.ContextVar("REPORTER", default=None)
+"""That of the job in whose context we are."""

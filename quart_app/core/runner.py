@@ -84,6 +84,8 @@ class Runner:
                 ended = await self._invoker.call(task, job, handle, reporter)
                 if reporter.used:
                     await reporter.close()
+                else:  # What it has left running is not the job any more.
+                    reporter.closed = True
                 outcome = decide(ended, handle.stop, job, task.policy, random.random())  # noqa: S311
             else:
                 outcome = await self._attempt(task, job, handle)
@@ -135,6 +137,8 @@ class Runner:
         ended = await self._invoker.call(task, job, handle, reporter, steps, children)
         if reporter.used:
             await reporter.close()
+        else:
+            reporter.closed = True
         return decide(ended, handle.stop, job, task.policy, random.random())  # noqa: S311 - jitter
 
     def _overdue(self, handle: Handle) -> None:

@@ -51,8 +51,8 @@ def reports(ctx: Context, steps: int) -> str:  # pragma: no cover
 
 def sleeps(path: str) -> None:  # pragma: no cover
     """Says when it has begun, and whether its cleanup has run."""
-    Path(path, "begun").touch()
     try:
+        Path(path, "begun").touch()
         time.sleep(60)
     finally:
         Path(path, "clean").touch()
@@ -72,8 +72,8 @@ def counts_cancels(path: str) -> str:  # pragma: no cover
 
 def polls(ctx: Context, path: str) -> None:  # pragma: no cover
     """Looks at its flag, and so ends by itself."""
-    Path(path, "begun").touch()
     try:
+        Path(path, "begun").touch()
         while True:
             time.sleep(0.01)
             ctx.check_canceled()

@@ -61,6 +61,7 @@ class Core:
         processes: Processes | None = None,
         window: int | None = None,
     ) -> None:
+        self._loop = asyncio.get_running_loop()  # Threads ask for the time, too.
         self.catalog = Catalog(t if isinstance(t, Task) else Task(t) for t in tasks)
         self.store = MemoryStore() if store is None else store
         self.hub = Hub()
@@ -104,7 +105,7 @@ class Core:
 
     def now(self) -> float:
         """The loop's time, so that virtual time is what the records show."""
-        return asyncio.get_running_loop().time()
+        return self._loop.time()
 
     async def __aenter__(self) -> Core:
         await self.store.open()

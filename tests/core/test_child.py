@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,10 +15,13 @@ from typing import Any
 import pytest
 
 from quart_app.core import child
-from quart_app.core.child import Answer, Call
+from quart_app.core.child import Answer, Call, ProcessLog
 from quart_app.core.context import Context
-from quart_app.core.slots import ASKED, KILLED, NOTHING, Slots
+from quart_app.core.drafts import dropped
+from quart_app.core.logs import Capture
+from quart_app.core.slots import ASKED, KILLED, NOTHING, RING_BYTES, Slots
 from quart_app.domain.jobs import Progress
+from quart_app.domain.secrets import Secret
 from tests.core import process_tasks
 
 
@@ -36,7 +41,12 @@ def slots(monkeypatch: pytest.MonkeyPatch) -> Iterator[Slots]:
     monkeypatch.setattr(child._Here, "slots", made, raising=False)
     monkeypatch.setattr(child._Here, "inside", False)
     monkeypatch.setattr(child._Here, "interrupted", False)
+    level = logging.getLogger().level
     yield made
+    logging.getLogger().setLevel(level)
+    while Capture.on():
+        Capture.remove()
+    assert child._Here.log is None
     assert not child._Here.inside
     assert made.slot.pid == 0
 
@@ -92,6 +102,127 @@ def raises_deeply(depth: int) -> None:
     if depth:
         raises_deeply(depth - 1)
     raise ValueError("x" * 50_000)
+
+
+def talks(password: Secret) -> str:
+    """Says something in every way."""
+    sys.stdout.write("with " + password.reveal() + "\n")
+    logging.getLogger("tests.child").info("logged")
+    thread = threading.Thread(target=sys.stdout.write, args=("by a thread\n",))
+    thread.start()
+    thread.join()
+    sys.stderr.write("no end")
+    raise ValueError("no")
+
+
+def progresses(ctx: Context, password: Secret) -> None:
+    ctx.progress(1, 2, f"with {password.reveal()}")
+
+
+def test_what_a_function_says_goes_to_the_parent(slots: Slots) -> None:
+    """By logging and print, of every thread, without its secrets; only where that is wanted."""
+    asked = call(talks, b'{"password":{"$secret":"hunter2"}}')
+    assert child.run(asked).code == "ValueError"
+    assert slots.read_lines() == []
+    assert not Capture.on()
+    assert child.run(asked._replace(level=logging.INFO)).code == "ValueError"
+    assert [(level, text) for level, text, _ in slots.read_lines()] == [
+        ("info", "with ***"),
+        ("info", "logged"),
+        ("info", "by a thread"),
+        ("error", "no end"),
+    ]
+    sys.stdout.write("between two jobs\n")
+    assert child.run(asked._replace(level=logging.WARNING)).code == "ValueError"
+    texts = [text for _, text, _ in slots.read_lines()]
+    assert texts == ["with ***", "by a thread", "no end"]
+
+
+def test_progress_has_no_secrets(slots: Slots) -> None:
+    """They do not even reach the parent."""
+    asked = call(progresses, b'{"password":{"$secret":"hunter2"}}')
+    assert child.run(asked).kind == "returned"
+    assert slots.read_progress(0) == (2, Progress(1.0, 2.0, "with ***"))
+
+
+def fill(slots: Slots) -> None:
+    """Leave no room for a line."""
+    while slots.write_line("info", "x" * 100, 1.0):
+        pass
+
+
+def test_a_line_waits_for_room(slots: Slots, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The parent looks ten times a second."""
+    log = ProcessLog(slots, ())
+    fill(slots)
+    read: list[str] = []
+
+    def parent(seconds: float) -> None:
+        read.extend(text for _, text, _ in slots.read_lines())
+
+    monkeypatch.setattr(child.time, "sleep", parent)  # type: ignore[attr-defined]
+    log.log("info", "one\ntwo")
+    assert set(read) == {"x" * 100}
+    assert [text for _, text, _ in slots.read_lines()] == ["one", "two"]
+
+
+def test_a_parent_that_does_not_read_is_not_waited_for_at_every_line(
+    slots: Slots, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once, for a second; then again when it has read something."""
+    now = [0.0]
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    monkeypatch.setattr(child.time, "sleep", sleep)  # type: ignore[attr-defined]
+    monkeypatch.setattr(child.time, "monotonic", lambda: now[0])  # type: ignore[attr-defined]
+    log = ProcessLog(slots, ())
+    fill(slots)
+    for number in range(100):
+        log.log("info", f"line {number} of too many for what is left of the ring")
+    assert 1 <= now[0] < 1.1
+    assert slots.slot.dropped == 100
+    assert slots.read_lines()[-1][:2] == ("warning", dropped(100))
+    log.log("info", "there is room again")
+    fill(slots)
+    log.log("info", "x" * 100)
+    assert 2 <= now[0] < 2.2
+    assert slots.slot.head - slots.slot.tail <= RING_BYTES
+
+
+def test_a_signal_may_come_while_a_line_waits(
+    slots: Slots, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The function is interrupted there; what its cleanup says is taken."""
+    log = ProcessLog(slots, ())
+    fill(slots)
+
+    def interrupt(seconds: float) -> None:
+        slots.read_lines()
+        log.log("info", "said by the signal's handler")
+        raise asyncio.CancelledError
+
+    monkeypatch.setattr(child.time, "sleep", interrupt)  # type: ignore[attr-defined]
+    with pytest.raises(asyncio.CancelledError):
+        log.log("info", "x" * 100)
+    log.log("info", "cleaned up")
+    assert [text for _, text, _ in slots.read_lines()] == ["cleaned up"]
+
+
+def test_threads_and_forks_of_an_ended_function_say_nothing(
+    slots: Slots, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The slots are the next job's then; and they have one writer only."""
+    log = ProcessLog(slots, ())
+    log.write("info", "no end")
+    log.close()
+    log.log("info", "late")
+    assert [text for _, text, _ in slots.read_lines()] == ["no end"]
+    fork = ProcessLog(slots, ())
+    monkeypatch.setattr(child.os, "getpid", lambda: 7)  # type: ignore[attr-defined]
+    fork.log("info", "of a fork")
+    assert slots.read_lines() == []
 
 
 def test_a_function_is_found_by_name_and_given_its_arguments(slots: Slots) -> None:

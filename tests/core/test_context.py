@@ -23,9 +23,9 @@ def test_the_flag_is_that_of_the_moment() -> None:
 
 
 def test_progress_is_passed_on() -> None:
-    """Of a long message 200 characters."""
+    """Whole: a message is cut where it is kept, when its secrets are hidden."""
     reports: list[Progress] = []
     context = Context("a", 1, stopping=lambda: False, report=reports.append)
     context.progress(1, 4)
     context.progress(2, 4, "x" * 500)
-    assert reports == [Progress(1, 4), Progress(2, 4, "x" * 200)]
+    assert reports == [Progress(1, 4), Progress(2, 4, "x" * 500)]

@@ -19,13 +19,17 @@ import pytest
 from pebble import ProcessPool
 
 from quart_app.core import processes
+from quart_app.core.child import Call
 from quart_app.core.processes import ProcessDied, Processes, _follow, _signal, _tell
 from quart_app.core.slots import ASKED, Slots
 from quart_app.core.threads import Threads
 from quart_app.domain.jobs import Failure, Job, Progress
+from quart_app.domain.secrets import Secret
 from quart_app.domain.tasks import Task
 from quart_app.testing import wait_until
 from tests.core import process_tasks as tasks
+from tests.core import process_voices as voices
+from tests.core.said import Heard
 from tests.core.support import Core
 
 pytestmark = [pytest.mark.slow, pytest.mark.blocking]
@@ -363,6 +367,110 @@ async def test_a_process_that_stays_silent_is_given_up(
         slots.slot.pid = 0
     with pytest.raises(ProcessDied, match=message):
         await following
+
+
+async def test_what_a_process_says_is_in_its_log(
+    pool: Processes, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """By logging and print, in order, of each job its own; and it goes where it always went."""
+    async with Heard(process(voices.says), processes=pool) as core:
+        jobs = {name: await core.start(voices.says, name=name) for name in ("a", "b", "c", "d")}
+        for name, job_id in jobs.items():
+            job = await core.ended(job_id)
+            said = await core.said(job)
+            assert said[:4] == [
+                ("warning", f"{name} logs"),
+                ("info", f"{name} prints"),
+                ("error", f"{name} has a thread"),
+                ("error", "it failed"),
+            ]
+            assert said[4:6][0] == ("error", "Traceback (most recent call last):")
+            assert said[-2:] == [("error", f"ValueError: {name}"), ("info", "no end")]
+            lines = await core.store.logs(job.id, 0, 100)
+            assert abs(lines[0].at - time.time()) < 60
+    assert "a prints" in capfd.readouterr().out
+
+
+async def test_a_process_is_not_heard_where_nobody_wants_to(pool: Processes) -> None:
+    """Nothing is replaced there."""
+    async with Core(process(voices.says), processes=pool) as core:
+        job = await core.run(voices.says, name="a")
+        assert await core.store.logs(job.id, 0, 100) == []
+
+
+async def test_a_process_shows_no_secret(pool: Processes) -> None:
+    """Not in its lines, however long, nor in its progress or its error."""
+    async with Heard(process(voices.tells), processes=pool) as core:
+        task = core.catalog["tells"]
+        args = task.arguments.write({"password": Secret("hunter2-hunter2")})
+        opened, _ = await core.service.start(task, args)
+        job = await core.ended(opened.id)
+        [(_, line)] = await core.said(job)
+        assert line.startswith("it is ***")
+        assert "h" not in line
+        assert job.progress == Progress(1, 2, "with ***")
+        assert job.error == Failure("ValueError", "***")
+
+
+async def test_a_process_may_say_much(pool: Processes) -> None:
+    """More than there is room for on the way: nothing is lost there, and its order is kept."""
+    seen: list[str] = []
+    async with Heard(process(voices.talks_much), processes=pool) as core:
+        task = core.catalog["talks_much"]
+        handle = core.registry.open("a", cast("asyncio.Task[None]", asyncio.current_task()))
+        assert handle is not None
+        function = task.function
+        call = Call(function.__module__, function.__qualname__, "t", b'{"lines":3000}', "a", 1, 30)
+        answer = await pool.call(
+            handle, call, lambda progress: None, lambda level, text, at: seen.append(text)
+        )
+        core.registry.close(handle)
+        assert answer.payload == b"3000"
+        assert [text.split()[1] for text in seen] == [f"{number:06}" for number in range(3_000)]
+
+
+async def test_a_process_that_is_killed_while_it_speaks_harms_nobody(
+    pool: Processes, tmp_path: Path
+) -> None:
+    """Every line that came is whole; the next job is heard as always."""
+    async with Heard(
+        process(voices.talks_on), process(voices.says), processes=pool, grace=0.2
+    ) as core:
+        for attempt in range(2):
+            path = tmp_path / str(attempt)
+            path.mkdir()
+            job_id = await core.start(voices.talks_on, path=str(path))
+            await begun(path)
+            await core.service.cancel(job_id)
+            job = await core.ended(job_id)
+            assert (job.status, job.reason) == ("canceled", "requested")
+            numbers = []
+            for _, text in await core.said(job):
+                if text.startswith("line "):
+                    numbers.append(int(text.split()[1]))
+                    assert text == f"line {numbers[-1]:06} " + "." * (numbers[-1] % 200)
+                else:
+                    assert text.endswith("dropped: more than can be kept")
+            assert len(numbers) > 100
+            assert numbers == sorted(set(numbers))
+        other = await core.run(voices.says, name="next")
+        assert (await core.said(other))[0] == ("warning", "next logs")
+
+
+async def test_the_last_words_of_a_process_are_heard(pool: Processes, tmp_path: Path) -> None:
+    """Before a crash, and at a cancel."""
+    async with Heard(
+        process(voices.says_and_dies), process(voices.says_and_waits), processes=pool, grace=30
+    ) as core:
+        job = await core.run(voices.says_and_dies, message="farewell")
+        assert job.reason == "lost"
+        assert await core.said(job) == [("info", "farewell")]
+        job_id = await core.start(voices.says_and_waits, path=str(tmp_path))
+        await begun(tmp_path)
+        await wait_until(lambda: core.said(job_id), "it is heard while it runs")
+        await core.service.cancel(job_id)
+        job = await core.ended(job_id)
+        assert [text for _, text in await core.said(job)] == ["waiting", "cleaned up"]
 
 
 @pytest.mark.parametrize(("pids", "killed"), [((0,), []), ((7, 0, 0), [7])])
