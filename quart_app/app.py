@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -73,6 +73,10 @@ class Jobs:
         self.task = TaskDecorator(self.catalog.add)
         self.defaults: dict[str, Any] = {}
         self.parts: Parts | None = None
+        self.make_parts: Callable[[Settings, Catalog], Parts] = Parts
+        """What is put together when it opens; `quart_app.testing` puts in what it watches."""
+        self.environ: Mapping[str, Any] | None = None
+        """Where settings are read before ``app.config``; the process's environment for None."""
         self._app: Quart | None = None
         self._edge: Edge | None = None
         self._host: hosting.Host | None = None
@@ -148,7 +152,9 @@ class Jobs:
         Raises:
             InvalidSetting: one is wrong.
         """
-        return Settings.load(None, {} if self._app is None else self._app.config, **self.defaults)
+        return Settings.load(
+            self.environ, {} if self._app is None else self._app.config, **self.defaults
+        )
 
     async def open(self) -> None:
         """Begin to serve, at the app's start-up, unless a request has come before it; see
@@ -167,7 +173,7 @@ class Jobs:
         self._host = hosting.find_host()
         if self._host is not None:
             hosting.check(self._host.config, drain=settings.drain, grace=settings.grace)
-        parts = self.parts = Parts(settings, self.catalog)
+        parts = self.parts = self.make_parts(settings, self.catalog)
         self._metrics.follow(parts.service)
         await parts.open()
         self._site.limits = _limits(settings, default, parts)

@@ -10,6 +10,7 @@ import contextlib
 import contextvars
 import logging
 import time
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -57,10 +58,14 @@ class Parts:
     Args:
         settings: the numbers.
         catalog: the tasks on offer.
+        clock: what jobs go by instead of the wall's time, in seconds since the epoch.
     """
 
-    def __init__(self, settings: Settings, catalog: Catalog) -> None:
+    def __init__(
+        self, settings: Settings, catalog: Catalog, *, clock: Callable[[], float] | None = None
+    ) -> None:
         self.settings = settings
+        self._clock = clock
         self.loop = asyncio.get_running_loop()
         self.store = make_store(settings)
         self.hub = Hub(settings.max_watchers)
@@ -68,7 +73,7 @@ class Parts:
             self.store,
             self.hub,
             max_waiting=settings.max_queued,
-            clock=make_clock(),
+            clock=make_clock() if clock is None else clock,
             log_lines=settings.log_lines,
             log_bytes=settings.log_bytes,
         )
@@ -116,7 +121,8 @@ class Parts:
             self.ledger,
             self.service.start_scheduled,
             paused=lambda name: self.backlog.paused(catalog[name]),
-            clock=time.time,  # A wall clock that is set while we run is the one that is meant.
+            # A wall clock that is set while we run is the one that is meant.
+            clock=self._clock or time.time,
         )
         self.service.next_of = self.schedules.next_of
         self.service.on_resume = self.schedules.look

@@ -205,7 +205,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     @classmethod
     def load(
         cls,
-        environ: Mapping[str, str] | None = None,
+        environ: Mapping[str, Any] | None = None,
         config: Mapping[str, Any] | None = None,
         **defaults: Any,
     ) -> Settings:
@@ -238,7 +238,7 @@ def _read(name: str, setting: Setting, given: Any, source: str) -> Any:
         raise InvalidSetting(PREFIX + name.upper(), given, setting.expected, source) from None
 
 
-def _warn_of_unknown(environ: Mapping[str, str]) -> None:
+def _warn_of_unknown(environ: Mapping[str, Any]) -> None:
     """Say that a name is probably misspelt. Not more: orchestrators set names of their own."""
     known = [PREFIX + name.upper() for name in SETTINGS]
     for name in environ:

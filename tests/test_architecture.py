@@ -24,6 +24,10 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "engines": ({"domain", "core"}, set()),
     "stores": ({"domain", "core.ports"}, {"msgspec"}),
     "checks": ({"domain", "core.ports"}, set()),
+    "testing": (
+        {"domain", "core", "checks", "app", "parts", "settings"},
+        {"msgspec", "quart"},
+    ),
     "http": (
         {"domain", "core.ports", *(f"core.{door}" for door in DOORS)},
         {"hypercorn", "msgspec", "prometheus_client", "quart", "quart_schema", "werkzeug"},
@@ -121,8 +125,9 @@ def test_the_demo_is_written_like_a_users_module() -> None:
 def test_what_is_for_tests_is_imported_by_tests_only() -> None:
     """The running package needs neither `testing` nor `checks`."""
     users = {m for m, facts in FACTS.items() if any(within(n, "checks") for n in facts.imports)}
-    assert {module for module in users if not within(module, "checks")} == {"quart_app.testing"}
-    assert not [m for m, facts in FACTS.items() if "quart_app.testing" in facts.imports]
+    assert {m for m in users if not within(m, "checks")} == {"quart_app.testing.conformance"}
+    users = {m for m, facts in FACTS.items() if any(within(n, "testing") for n in facts.imports)}
+    assert [module for module in users if not within(module, "testing")] == []
 
 
 def test_there_is_no_cycle_of_imports() -> None:

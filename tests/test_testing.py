@@ -36,7 +36,7 @@ from quart_app.domain.status import Status
 from quart_app.domain.tasks import Lane
 from quart_app.engines.local import LocalEngine
 from quart_app.stores.memory import MemoryStore
-from quart_app.testing import check_engine, check_store, virtual_run, wait_until
+from quart_app.testing import check_engine, check_store, virtual, virtual_run, wait_until
 
 
 def test_a_day_passes_in_no_time() -> None:
@@ -81,7 +81,7 @@ async def test_a_thread_is_waited_for_in_real_time() -> None:
 
 def test_a_deadlock_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     """A test that waits for nothing fails soon instead of standing still."""
-    monkeypatch.setattr(testing, "REAL_WAIT", 0.01)
+    monkeypatch.setattr(virtual, "REAL_WAIT", 0.01)
 
     async def main() -> None:
         await asyncio.Event().wait()
@@ -94,6 +94,62 @@ def test_a_deadlock_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(asyncio.CancelledError):
         loop.run_until_complete(task)
     loop.close()
+
+
+def test_a_wait_without_end_is_said_also_where_timers_go_on() -> None:
+    """As those of a running app do: no test goes on for ever at full speed."""
+
+    async def ticking() -> None:
+        for _ in range(1_000_000):
+            await asyncio.sleep(86_400)
+
+    async def main() -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(ticking())
+            await asyncio.Event().wait()
+
+    with pytest.raises(RuntimeError, match="ten years"):
+        virtual_run(main())
+
+
+@pytest.mark.virtual
+async def test_a_thread_that_is_awaited_is_not_jumped_over() -> None:
+    """While it works time goes as it really does; afterwards it jumps again."""
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(60):
+        await asyncio.to_thread(time.sleep, 0.05)
+    assert 0.04 < loop.time() < 10
+    await asyncio.sleep(3_600)
+    assert 3_600 < loop.time() < 3_610
+
+
+@pytest.mark.virtual
+async def test_timers_fire_in_real_time_while_a_thread_works() -> None:
+    """Each at its moment, so that what looks at the thread every now and then does."""
+    loop = asyncio.get_running_loop()
+    done = threading.Event()
+    work = loop.run_in_executor(None, done.wait, 10)
+    began = time.monotonic()
+    await asyncio.sleep(0.02)
+    assert time.monotonic() - began >= 0.015
+    assert loop.time() == pytest.approx(0.02, abs=0.01)
+    done.set()
+    assert await work is True
+
+
+@pytest.mark.virtual
+async def test_time_is_real_where_that_is_asked_for() -> None:
+    """For work of other kinds: without a timer it is waited for however long it takes."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, testing.VirtualTimeLoop)
+    woken = asyncio.Event()
+    thread = threading.Timer(0.02, lambda: loop.call_soon_threadsafe(woken.set))
+    with loop.real_time():
+        thread.start()
+        await woken.wait()
+    thread.join()
+    assert loop.time() == pytest.approx(0.02, abs=1)
+    assert loop.time() > 0.01
 
 
 async def test_waiting_ends_when_it_holds() -> None:
