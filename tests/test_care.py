@@ -151,6 +151,8 @@ def test_scripts_get_one_object(path: Path) -> None:
     ("damage", "found"),
     [
         ("UPDATE counts SET jobs = 7 WHERE status = 'queued'", "7 queued jobs are counted, and 48"),
+        ("UPDATE task_counts SET queued = 7", "the jobs of task 't' are not counted right"),
+        ("INSERT INTO logs VALUES (999, 1, 1, 1.0, 'info', 'x')", "1 lines of logs belong to no"),
         ("UPDATE heads SET place = 3", "a number that was not given out yet"),
         ("DELETE FROM jobs WHERE status = 'running'", "1 steps belong to no job"),
         ("PRAGMA user_version = 9", "the schema has version 9"),

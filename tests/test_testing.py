@@ -611,6 +611,27 @@ class NeverStops(LocalEngine):
         return []
 
 
+class TellsTwice(LocalEngine):
+    """Says of each job twice that it is done."""
+
+    async def work(self, run: Run) -> None:
+        on_done = self.on_done
+
+        def twice(job_id: str, lane: Lane) -> None:
+            on_done(job_id, lane)
+            on_done(job_id, lane)
+
+        self.on_done = twice
+        await super().work(run)
+
+
+class HoldsItsPlace(LocalEngine):
+    """Lets nobody have the place of a job that waits for others."""
+
+    def step_aside(self, lane: Lane) -> None:
+        return None
+
+
 BROKEN_ENGINES: list[tuple[type[LocalEngine], str]] = [
     (Twice, "delivers_in_order"),
     (Unbounded, "holds_back_beyond_its_room"),
@@ -620,6 +641,8 @@ BROKEN_ENGINES: list[tuple[type[LocalEngine], str]] = [
     (LosesRoom, "survives_a_failing_run"),
     (Drops, "keeps_until_work_begins"),
     (NeverStops, "stops_when_closed"),
+    (TellsTwice, "tells_of_its_room"),
+    (HoldsItsPlace, "lets_others_have_the_place_of_who_waits"),
 ]
 
 

@@ -141,6 +141,41 @@ async def stops_when_closed(engine: Engine) -> None:
     require(ran.ids == ["a", "b"], "nothing more was delivered")
 
 
+async def tells_of_its_room(engine: Engine) -> None:
+    """How many run and how many more would; each end is told, with its lane."""
+    ran, told = Ran(), list[tuple[str, str]]()
+    engine.on_done = lambda job_id, lane: told.append((job_id, lane))
+    require(engine.room("loop") == 0, "there is none before work begins")
+    await engine.work(ran.run)
+    require((engine.room("loop"), engine.running("loop")) == (2, 0), "then there is all of it")
+    await engine.submit("a", "loop")
+    require((engine.room("loop"), engine.running("loop")) == (1, 1), "what runs takes some")
+    ran.gate.set()
+    await ran.until(1)
+    await engine.idle()
+    require(told == [("a", "loop")], "an end is told once")
+    require(engine.room("loop") == 2, "and gives its room back")
+    await engine.close()
+    require(engine.room("loop") == 0, "there is none after the close")
+
+
+async def lets_others_have_the_place_of_who_waits(engine: Engine) -> None:
+    """A job that steps aside holds no room; when it comes back it counts again."""
+    ran = Ran()
+    await engine.work(ran.run)
+    for job_id in "abc":
+        await engine.submit(job_id, "loop")
+    await ran.until(2)
+    engine.step_aside("loop")
+    await ran.until(3)
+    require(ran.ids == ["a", "b", "c"], "the next one has its place")
+    engine.step_back("loop")
+    require(engine.room("loop") <= 0, "it counts again, also beyond the limit")
+    ran.gate.set()
+    await engine.idle()
+    require(engine.running("loop") == 0, "at the end nothing is held")
+
+
 RULES: list[Rule] = [
     delivers_in_order,
     holds_back_beyond_its_room,
@@ -150,4 +185,6 @@ RULES: list[Rule] = [
     survives_a_failing_run,
     keeps_until_work_begins,
     stops_when_closed,
+    tells_of_its_room,
+    lets_others_have_the_place_of_who_waits,
 ]

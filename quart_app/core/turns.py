@@ -132,25 +132,6 @@ class Turns:
             group.enter()
         return job_id
 
-    def begin(self, job_id: str, task: str, limits: Limits, key: str | None, now: float) -> None:
-        """A job runs that has not waited here; ask `may` before."""
-        now = self._advance(now)
-        self.done(job_id)
-        tally = self._task(task, limits)
-        self._count(job_id, tally, tally.of_key(key), now)
-        self._close(tally)
-
-    def may(self, task: str, limits: Limits, key: str | None, now: float) -> bool:
-        """Whether a new job may begin at once: nothing of its task waits or holds it back."""
-        now = self._advance(now)
-        tally = self._tasks.get(task)
-        if tally is None or task in self._paused:
-            return task not in self._paused
-        tallies = (tally, tally.keys.get(None if limits.key is None else key))
-        return not tally.waiting and all(
-            not each.full and each.opens_at(now) <= now for each in tallies if each is not None
-        )
-
     def grant(self, task: str, limits: Limits, key: str | None, at: float) -> None:
         """A job began then: for the rates after a restart, best in the order of the moments."""
         tally = self._task(task, limits)

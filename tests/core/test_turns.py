@@ -198,31 +198,6 @@ def test_a_limit_counts_jobs_of_every_priority() -> None:
     check_empty(turns)
 
 
-def test_a_job_that_has_not_waited_here_counts() -> None:
-    """It may begin if nothing of its task waits or is held back."""
-    turns, limits = Turns(), make_limits(limit=1, rate="2/minute", limit_key="{user}")
-    assert turns.may("t", limits, "one", 0.0)
-    turns.begin("a", "t", limits, "one", 0.0)
-    assert not turns.may("t", limits, "one", 0.0)
-    assert turns.may("t", limits, "two", 0.0)
-    turns.done("a")
-    turns.begin("b", "t", limits, "one", 1.0)
-    turns.done("b")
-    assert not turns.may("t", limits, "one", 59.0)
-    assert turns.may("t", limits, "one", 60.0)
-    put(turns, "t", limits, "c", "three")
-    assert not turns.may("t", limits, "two", 60.0)
-    turns.pause("u")
-    assert not turns.may("u", PLAIN, None, 60.0)
-    turns.begin("d", "v", PLAIN, None, 60.0)
-    turns.done("d")
-    turns.resume_task("u")
-    assert taken(turns, 60.0) == "c"
-    turns.done("c")
-    turns.next(200.0)
-    check_empty(turns)
-
-
 def test_a_job_that_comes_again_before_it_was_done_has_one_slot() -> None:
     """Its second attempt takes the place of the first."""
     turns, limits = Turns(), make_limits(limit=2)
@@ -230,7 +205,6 @@ def test_a_job_that_comes_again_before_it_was_done_has_one_slot() -> None:
     assert taken(turns) == "a"
     put(turns, "t", limits, "a")
     assert taken(turns) == "a"
-    turns.begin("a", "t", limits, None, 0.0)
     put(turns, "t", limits, "bc")
     assert taken(turns) == "b"
     turns.done("a")
@@ -841,17 +815,6 @@ class Naive(RuleBasedStateMachine):
         self.tickets[task, urgent].pop(0)
         self.starts(job_id, task, line[1])
         self.leaves(line)
-
-    @rule(task=st.sampled_from(sorted(TASKS)), key=st.sampled_from("abc"))
-    def begin(self, task: str, key: str) -> None:
-        of = None if TASKS[task].key is None else key
-        may = self.turns.may(task, TASKS[task], key, self.now)
-        waits = any(line[0] == task for line in self.lines)
-        assert may == (task not in self.paused and not waits and self.open(task, of, self.now))
-        if may:
-            job_id = f"{next(self.numbers)}"
-            self.turns.begin(job_id, task, TASKS[task], key, self.now)
-            self.starts(job_id, task, of)
 
     @precondition(lambda self: self.slots)
     @rule(data=st.data())

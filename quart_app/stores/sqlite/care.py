@@ -13,7 +13,9 @@ from pathlib import Path
 import msgspec
 
 from quart_app.domain.errors import StoreRefused
+from quart_app.domain.status import STATUSES
 from quart_app.stores.sqlite.file import APPLICATION, MIGRATIONS, Owner, connect, explain
+from quart_app.stores.sqlite.verbs import sql
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,6 +107,7 @@ def _compare(connection: sqlite3.Connection, jobs: dict[str, int]) -> list[str]:
         counted, there = jobs.get(status, 0), scanned.get(status, 0)
         if counted != there:
             problems.append(f"{counted} {status} jobs are counted, and {there} are there")
+    problems += _compare_tasks(connection)
     place, seq = connection.execute("SELECT place, seq FROM heads").fetchone()
     highest = connection.execute("SELECT max(place), max(seq) FROM jobs").fetchone()
     if (highest[0] or 0) > place or (highest[1] or 0) > seq:
@@ -117,6 +120,23 @@ def _compare(connection: sqlite3.Connection, jobs: dict[str, int]) -> list[str]:
         if orphans:
             problems.append(f"{orphans} {what} belong to no job")
     return problems
+
+
+def _compare_tasks(connection: sqlite3.Connection) -> list[str]:
+    """Tasks of which another number of jobs is counted than there is."""
+    each = ", ".join(f"sum(status = '{status}')" for status in STATUSES)
+    scanned = {
+        task: counts
+        for task, *counts in connection.execute(f"SELECT task, {each} FROM jobs GROUP BY task")  # noqa: S608
+    }
+    counted = {task: counts for task, *counts in connection.execute(sql("task_counts"))}
+    tasks = sorted(scanned.keys() | counted.keys())
+    none = [0] * len(STATUSES)
+    return [
+        f"the jobs of task {task!r} are not counted right"
+        for task in tasks
+        if scanned.get(task, none) != counted.get(task, none)
+    ]
 
 
 def _number(connection: sqlite3.Connection, statement: str) -> int:
