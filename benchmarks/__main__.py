@@ -17,7 +17,7 @@ from benchmarks.figures import Section
 from benchmarks.plot import svg
 from benchmarks.processes import ROOT
 
-NAMES = ("throughput", "overhead", "memory", "latency", "retained", "durable", "live")
+NAMES = ("throughput", "overhead", "memory", "latency", "retained", "durable", "live", "watching")
 JSON = ROOT / "benchmarks" / "results" / "latest.json"
 PAGE = ROOT / "docs" / "benchmarks.md"
 PLOT = ROOT / "docs" / "benchmarks.svg"

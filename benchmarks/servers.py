@@ -14,7 +14,7 @@ from typing import Any
 
 from quart import Quart, request
 
-from benchmarks.tasks import NO_LIMITS, noop, sleeper
+from benchmarks.tasks import NO_LIMITS, noop, sleeper, stamps
 from quart_app import create_app
 
 FILE = Path(os.environ.get("BENCHMARK_FOLDER", ".")) / "jobs.db"
@@ -48,6 +48,9 @@ few_at_once = create_app(
     [noop, sleeper], QUART_APP_STORE=STORES["durable"], QUART_APP_MAX_RUNNING=4, QUART_APP_DRAIN=0
 )
 """Most of its jobs wait."""
+
+watched = create_app([noop, stamps], QUART_APP_STORE="memory", **NO_LIMITS)
+"""Its jobs say what time it is."""
 
 bare = Quart("bare", static_folder=None)
 """The tutorial's app: start an asyncio task, keep it in a set, answer."""

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 
 from quart_app import task
@@ -26,6 +27,15 @@ async def noop() -> None:
 async def sleeper() -> None:
     """Nothing for an hour."""
     await asyncio.sleep(3600)
+
+
+@task
+async def stamps(lines: int, pause: float, wait: float) -> None:
+    """What time it is, in each line; the first one when the watchers have come."""
+    await asyncio.sleep(wait)
+    for _ in range(lines):
+        print(f"{time.time():.6f}")
+        await asyncio.sleep(pause)
 
 
 async def while_any(count: Callable[[], int]) -> None:

@@ -54,6 +54,7 @@ class Server:
             cwd=ROOT,
             env=environ,
             text=True,
+            stdout=subprocess.DEVNULL,  # What its tasks print.
             stderr=subprocess.PIPE,
             start_new_session=True,
         )
@@ -79,6 +80,11 @@ class Server:
                 self.url = f"http://127.0.0.1:{found[1]}"
                 return self
         raise AssertionError("the server ended at its start:\n" + "".join(self.log))
+
+    @property
+    def port(self) -> int:
+        """Where it listens, on loopback."""
+        return int(self.url.rpartition(":")[2])
 
     def post(self, path: str, value: object = None, **headers: str) -> httpx2.Response:
         """POST JSON."""

@@ -90,3 +90,12 @@ async def leave() -> None:
 async def block(seconds: float) -> None:
     """Block the event loop."""
     time.sleep(seconds)  # noqa: ASYNC251 - that is what this task is for
+
+
+@task
+async def speaks(lines: int, pause: float = 0.0, width: int = 0) -> int:
+    """Say so many lines, each with its number, with a pause after each."""
+    for number in range(1, lines + 1):
+        print(number, "x" * width)  # noqa: T201
+        await asyncio.sleep(pause)
+    return lines
