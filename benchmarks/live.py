@@ -1,7 +1,8 @@
 """Progress, limits and followers: what they cost beside the same work without them.
 
-All in processes of their own, on the memory store. Who follows is measured without HTTP: what a
-follower costs the loop and the memory is what bounds how many there may be.
+All on the memory store. Starts go over HTTP; the strictest measure of a limit is a no-op job from
+start to end, in Python. Who follows is measured without HTTP: what a follower costs the loop and
+the memory is what bounds how many there may be.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from contextlib import asynccontextmanager
 from msgspec.structs import replace
 
 from benchmarks.figures import Row, Section, Target, in_turn, row
-from benchmarks.processes import answer, fresh, quiet
-from benchmarks.tasks import NO_LIMITS
+from benchmarks.load import Call, requests_per_second
+from benchmarks.processes import Server, answer, fresh, quiet
+from benchmarks.tasks import NO_LIMITS, free, limited
 from quart_app import Context, create_app, task
 from quart_app.app import get_jobs
 from quart_app.core.follow import follow
@@ -29,6 +31,7 @@ from quart_app.core.start import StartableTask
 ROUNDS = 7
 STEPS = 100_000
 BATCH = 1_000
+SECONDS = 2
 WATCHERS = 1_000
 VERSIONS = 50
 BLOCK = bytes(4_096)
@@ -48,16 +51,6 @@ def telling(ctx: Context, steps: int) -> None:
     for step in range(steps):
         hashlib.sha1(BLOCK, usedforsecurity=False).digest()
         ctx.progress(step + 1, steps)
-
-
-@task
-async def free(key: str = "one") -> None:
-    """Nothing, under no limit."""
-
-
-@task(limit=1_000, rate="100000/second", limit_key="{key}", limit_total=1_000)
-async def limited(key: str = "one") -> None:
-    """Nothing, under every limit there is, none of which is reached."""
 
 
 @task
@@ -139,9 +132,20 @@ async def measure(rounds: int = ROUNDS) -> Figures:
     return {name: each[1:] for name, each in figures.items()}
 
 
+def over_http(rounds: int = ROUNDS) -> Figures:
+    """Starts a second, of a task under limits and of one without."""
+    figures: Figures = defaultdict(list)
+    with Server("controlled") as server:
+        for name in in_turn(["free", "limited"], rounds + 1):
+            call = Call("POST", f"/start/{name}", 202, b"{}")
+            figures[name].append(requests_per_second(server.port, call, SECONDS))
+    return {name: each[1:] for name, each in figures.items()}
+
+
 def run() -> Section:
     """All of it."""
     figures: Figures = fresh(Figures, "live")
+    starts = over_http()
     rows: list[Row] = [
         row(
             f"{STEPS:,} progress steps",
@@ -157,6 +161,13 @@ def run() -> Section:
             figures["limited"],
             "limits off",
             figures["free"],
+        ),
+        row(
+            "POST /start, limits on",
+            "requests/s",
+            starts["limited"],
+            "limits off",
+            starts["free"],
             Target(least=0.8),
         ),
         row(f"versions told to {WATCHERS:,} followers of a job", "1/s", figures["told"]),

@@ -38,6 +38,16 @@ async def stamps(lines: int, pause: float, wait: float) -> None:
         await asyncio.sleep(pause)
 
 
+@task
+async def free(key: str = "one") -> None:
+    """Nothing, under no limit."""
+
+
+@task(limit=1_000, rate="100000/second", limit_key="{key}", limit_total=1_000)
+async def limited(key: str = "one") -> None:
+    """Nothing, under every limit there is, none of which is reached."""
+
+
 async def while_any(count: Callable[[], int]) -> None:
     """Let the loop turn until there are none."""
     while count():  # noqa: ASYNC110 - none of those who are waited for has an event
