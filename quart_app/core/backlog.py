@@ -113,7 +113,7 @@ class Backlog:
         if not task.unlimited or self.lagging or task.name in self._paused:
             return False
         lane = task.run
-        if len(self._turns[lane]) or SHARED[lane] in self._behind:
+        if self._turns[lane].waits or (self._behind and SHARED[lane] in self._behind):
             return False
         return self._engine.room(lane) > 0
 
@@ -181,8 +181,9 @@ class Backlog:
     def _on_done(self, job_id: str, lane: Lane) -> None:
         """The engine has room again."""
         turns = self._turns[lane]
-        turns.done(job_id)
-        if len(turns) or self._returning[lane]:
+        if turns.runs:
+            turns.done(job_id)
+        if turns.waits or self._returning[lane]:
             self._room.set()
 
     def on_end(self, job: Job) -> None:

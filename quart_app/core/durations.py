@@ -47,7 +47,7 @@ class Durations:
 
     def __init__(self) -> None:
         self._seen: dict[str, _Seen] = {}
-        self._changed: set[str] = set()
+        self._saved: dict[str, int] = {}
 
     def on_end(self, job: Job) -> None:
         """Take the duration of a job that has succeeded."""
@@ -58,7 +58,6 @@ class Durations:
             seen = self._seen[job.task] = _Seen()
         seen.newest.append(job.finished_at - job.started_at)
         seen.count = count = seen.count + 1
-        self._changed.add(job.task)
         if count <= FRESH or count % FRESH == 0:
             seen.typical = None
 
@@ -71,13 +70,17 @@ class Durations:
         seen = self._seen[task] = _Seen()
         seen.count = count
         seen.newest.extend(durations)
+        self._saved[task] = count
 
     def unsaved(self) -> dict[str, bytes]:
         """What has changed since the last call, by task, to be kept over a restart."""
-        changed, self._changed = self._changed, set()
+        changed = {
+            task: seen for task, seen in self._seen.items() if self._saved.get(task) != seen.count
+        }
+        self._saved = {task: seen.count for task, seen in self._seen.items()}
         return {
-            task: msgspec.json.encode((self._seen[task].count, list(self._seen[task].newest)))
-            for task in changed
+            task: msgspec.json.encode((seen.count, list(seen.newest)))
+            for task, seen in changed.items()
         }
 
     def observed(self, task: str) -> Observed:

@@ -72,9 +72,8 @@ class Ledger:
         """Keep new jobs, all or none; see `Store.add` for what comes back and is raised."""
         kept, new = await self._store.add(jobs, self._max_waiting, key, max_of_task)
         if new:
-            for job, asked in zip(kept, jobs, strict=True):
-                if job.id != asked.id:
-                    continue  # Of its kind one is there already, and was told of.
+            # In the place of some there may be one of their kind, which was told of before.
+            for job in kept if len(kept) == 1 else _fresh(kept, jobs):
                 if self._hub.attentive:
                     self._hub.publish("open", job)
                 if job.status == "scheduled":
@@ -178,3 +177,8 @@ class Ledger:
         if job is not None and self._hub.attentive:
             self._hub.publish("note", job)
         return job
+
+
+def _fresh(kept: Sequence[Job], asked: Sequence[Job]) -> list[Job]:
+    """Those that are new: what was asked for, and no older one instead."""
+    return [job for job, new in zip(kept, asked, strict=True) if job.id == new.id]

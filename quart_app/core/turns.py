@@ -42,11 +42,13 @@ class Turns:
     """
 
     def __init__(self) -> None:
-        self._lines: dict[str, Line] = {}  # By the job that waits in it.
+        self.waits: dict[str, Line] = {}
+        """The jobs that wait, each with its line; to be asked whether there are any."""
         self._tasks: dict[str, TaskTally] = {}
         self._bands: dict[int, Band] = {}
         self._order: list[Band] = []  # Highest priority first.
-        self._held: dict[str, Held[Counted]] = {}
+        self.runs: dict[str, Held[Counted]] = {}
+        """The jobs that count as running, each with its slots; likewise."""
         self._paused: set[str] = set()
         self._tickets = itertools.count()
         self._later: Heap = []  # When a rate lets somebody go on.
@@ -66,13 +68,13 @@ class Turns:
             key: the job's, where the limits have one.
             priority: of this job; higher ones go first.
         """
-        if job_id in self._lines:
+        if job_id in self.waits:
             return
         tally = self._task(task, limits)
         group = tally.groups.get(priority) or Group(tally, self._band(priority))
         line = group.line(None if limits.key is None else key)
         line.jobs[job_id] = None
-        self._lines[job_id] = line
+        self.waits[job_id] = line
         group.tickets.append(next(self._tickets))
         tally.waiting += 1
         if len(line.jobs) == 1 and (line.tally is None or not line.tally.parked):
@@ -80,7 +82,7 @@ class Turns:
 
     def remove(self, job_id: str) -> bool:
         """A job waits no more. Whether it did."""
-        line = self._lines.pop(job_id, None)
+        line = self.waits.pop(job_id, None)
         if line is None:
             return False
         del line.jobs[job_id]
@@ -90,10 +92,10 @@ class Turns:
 
     def holds(self, job_id: str) -> bool:
         """Whether the job waits here."""
-        return job_id in self._lines
+        return job_id in self.waits
 
     def __len__(self) -> int:
-        return len(self._lines)
+        return len(self.waits)
 
     def waiting(self, task: str) -> int:
         """How many jobs of the task wait here."""
@@ -103,14 +105,14 @@ class Turns:
     def position(self, job_id: str, now: float) -> int | None:
         """The place of a waiting job, from 1, as if nothing but room held anybody back; None if it
         does not wait. May be old by a second, or by one for each `RANKED_PER_SECOND` jobs."""
-        if job_id not in self._lines:
+        if job_id not in self.waits:
             return None
         since, until = self._ranked
         if not since <= now < until:
             in_turn = itertools.chain.from_iterable(band.in_turn() for band in self._order)
             self._ranks = {each: place for place, each in enumerate(in_turn, 1)}
             self._ranked = (now, now + max(1.0, len(self._ranks) / RANKED_PER_SECOND))
-        return min(self._ranks.get(job_id, len(self._lines)), len(self._lines))
+        return min(self._ranks.get(job_id, len(self.waits)), len(self.waits))
 
     # Who goes on.
 
@@ -122,7 +124,7 @@ class Turns:
             return None
         group, job_id = line.group, next(iter(line.jobs))
         self.done(job_id)
-        del line.jobs[job_id], self._lines[job_id]
+        del line.jobs[job_id], self.waits[job_id]
         group.tickets.popleft()
         group.listed = None
         group.ring.move_to_end(line)
@@ -143,7 +145,7 @@ class Turns:
 
     def done(self, job_id: str) -> None:
         """A job runs no more, if it did."""
-        held = self._held.pop(job_id, None)
+        held = self.runs.pop(job_id, None)
         if held is not None:
             held.become("over")
             self._give_back(held)
@@ -160,7 +162,7 @@ class Turns:
 
     def may_resume(self, job_id: str) -> bool:
         """Whether there are slots for a suspended job."""
-        held = self._held.get(job_id)
+        held = self.runs.get(job_id)
         return held is None or held.fits
 
     def resume(self, job_id: str) -> None:
@@ -236,10 +238,10 @@ class Turns:
             tally.begin(now)
             self._fade(tally)
         if task.counts:
-            self._held[job_id] = Held(*tallies)
+            self.runs[job_id] = Held(*tallies)
 
     def _become(self, job_id: str, state: State, *sources: State) -> None:
-        held = self._held.get(job_id)
+        held = self.runs.get(job_id)
         if held is not None and held.state in sources:
             held.become(state)
             self._give_back(held)
@@ -302,7 +304,7 @@ class Turns:
         if not band.groups:
             del self._bands[band.priority]
             self._order.remove(band)
-        if not self._lines:
+        if not self.waits:
             self._ranks, self._ranked = {}, (0.0, 0.0)
         self._close(task if line.tally is None else line.tally)
 
