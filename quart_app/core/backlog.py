@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
+from quart_app.core.alarm import Alarm
 from quart_app.core.ports import Engine, Store
 from quart_app.core.turns import Turns
 from quart_app.domain.errors import StoreUnavailable
@@ -76,7 +77,7 @@ class Backlog:
         self._read = asyncio.Event()
         self._filling = asyncio.Lock()
         self._returning: dict[Lane, dict[str, asyncio.Future[None]]] = {lane: {} for lane in LANES}
-        self._timer: asyncio.TimerHandle | None = None
+        self._alarm = Alarm(clock, self._room.set)
         self._loops: list[asyncio.Task[None]] = []
         self.lagging = False
         """Whether the loop is late for its timers: then nothing more begins on it meanwhile."""
@@ -94,8 +95,7 @@ class Backlog:
 
     async def stop(self) -> None:
         """Hand over nothing more."""
-        if self._timer is not None:
-            self._timer.cancel()
+        self._alarm.stop()
         for loop in self._loops:
             loop.cancel()
         await asyncio.gather(*self._loops, return_exceptions=True)
@@ -204,7 +204,9 @@ class Backlog:
                 break
             await engine.submit(job_id, lane)
         if len(turns):
-            self._wake_at(turns.wake_at(self._clock()))
+            at = turns.wake_at(self._clock())
+            if at is not None:  # A rate lets something go on later.
+                self._alarm.at(at)
 
     def _let_return(self, lane: Lane) -> None:
         """Who has waited for its children goes on before anybody new begins."""
@@ -241,21 +243,6 @@ class Backlog:
         finally:
             if self._returning[lane].pop(job_id, None) is not None:
                 self._take_back(job_id, lane)
-
-    def _wake_at(self, at: float | None) -> None:
-        """A rate lets something go on later: look then."""
-        if at is None:
-            return
-        loop = asyncio.get_running_loop()
-        when = loop.time() + max(0.0, at - self._clock())
-        if self._timer is None or self._timer.cancelled() or when < self._timer.when():
-            if self._timer is not None:
-                self._timer.cancel()
-            self._timer = loop.call_at(when, self._on_timer)
-
-    def _on_timer(self) -> None:
-        self._timer = None
-        self._room.set()
 
     async def _pump_forever(self) -> None:
         while True:

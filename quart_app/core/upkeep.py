@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 
+from quart_app.core.alarm import Alarm
 from quart_app.core.backlog import Backlog
 from quart_app.core.durations import Durations
 from quart_app.core.ledger import Ledger
@@ -60,12 +61,12 @@ class Upkeep:
         self._ended = 0
         self._nudge = asyncio.Event()
         self._due_nudge = asyncio.Event()
-        self._timer: asyncio.TimerHandle | None = None
+        self._alarm = Alarm(ledger.clock, self._due_nudge.set)
         self._loops: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Begin the loops, on this event loop."""
-        self._ledger.on_scheduled = self._on_scheduled
+        self._ledger.on_scheduled = self._alarm.at
         works = {
             "due": self._forever(1.0, self.due, self._due_nudge),
             "expire": self._forever(1.0, self.expire),
@@ -80,8 +81,7 @@ class Upkeep:
 
     async def stop(self) -> None:
         """End the loops and wait until they have."""
-        if self._timer is not None:
-            self._timer.cancel()
+        self._alarm.stop()
         for loop in self._loops:
             loop.cancel()
         await asyncio.gather(*self._loops, return_exceptions=True)
@@ -93,19 +93,6 @@ class Upkeep:
         if self._ended >= BATCH:
             self._ended = 0
             self._nudge.set()
-
-    def _on_scheduled(self, run_at: float) -> None:
-        """Look when the next job is due, and not only once a second."""
-        loop = asyncio.get_running_loop()
-        when = loop.time() + max(0.0, run_at - self._ledger.clock())
-        if self._timer is None or self._timer.cancelled() or when < self._timer.when():
-            if self._timer is not None:
-                self._timer.cancel()
-            self._timer = loop.call_at(when, self._on_due)
-
-    def _on_due(self) -> None:
-        self._timer = None
-        self._due_nudge.set()
 
     async def _forever(
         self,
@@ -143,7 +130,7 @@ class Upkeep:
         now = self._ledger.clock()
         for job in await self._store.due(now + AHEAD, 1):
             # A timer may come a rounding error too early; the next one then does not.
-            self._on_scheduled(max(job.run_at or 0.0, now + 0.001))
+            self._alarm.at(max(job.run_at or 0.0, now + 0.001))
 
     async def expire(self) -> int:
         """End the jobs that have not begun by the moment that their starter has set."""

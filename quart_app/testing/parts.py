@@ -76,7 +76,7 @@ class ExactUpkeep(Upkeep):
     async def _look_ahead(self) -> None:
         now = self._ledger.clock()
         for job in await self._store.due(math.inf, 1):
-            self._on_scheduled(max(job.run_at or 0.0, now + 0.001))
+            self._alarm.at(max(job.run_at or 0.0, now + 0.001))
 
     def on_event(self, event: JobEvent) -> None:
         """A subscriber of every event: be there when the job expires."""
