@@ -1,1 +1,2 @@
-SELECT name, value FROM facts WHERE substr(name, 1, length(?1)) = ?1 ORDER BY name;
+WITH asked (prefix) AS (SELECT ?)
+SELECT name, value FROM facts, asked WHERE substr(name, 1, length(prefix)) = prefix ORDER BY name;
