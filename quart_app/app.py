@@ -7,6 +7,7 @@ no route may live here.
 from __future__ import annotations
 
 import asyncio
+import functools
 import importlib
 import logging
 from collections.abc import Callable, Iterable, Mapping
@@ -22,8 +23,10 @@ from quart_app.core.service import Service
 from quart_app.core.start import TaskDecorator
 from quart_app.domain.errors import InvalidSetting, JobsError
 from quart_app.domain.tasks import Catalog, Task
+from quart_app.domain.workers import Kind
 from quart_app.http import problems
 from quart_app.http.edge import Edge
+from quart_app.http.insight import InsightRoutes
 from quart_app.http.meta import MetaRoutes
 from quart_app.http.metrics import Metrics
 from quart_app.http.openapi import OpenAPI
@@ -33,6 +36,7 @@ from quart_app.http.story import StoryRoutes
 from quart_app.http.streams import StreamRoutes
 from quart_app.parts import Parts
 from quart_app.settings import Settings
+from quart_app.shared_parts import SharedParts
 
 logger = logging.getLogger("quart_app")
 
@@ -75,6 +79,8 @@ class Jobs:
         self.parts: Parts | None = None
         self.make_parts: Callable[[Settings, Catalog], Parts] = Parts
         """What is put together when it opens; `quart_app.testing` puts in what it watches."""
+        self.kind: Kind = "web"
+        """What this process is for, where there are several."""
         self.environ: Mapping[str, Any] | None = None
         """Where settings are read before ``app.config``; the process's environment for None."""
         self._app: Quart | None = None
@@ -121,6 +127,7 @@ class Jobs:
         JobRoutes(self._site).register(blueprint)
         StreamRoutes(self._site).register(blueprint)
         StoryRoutes(self._site).register(blueprint)
+        InsightRoutes(self._site).register(blueprint)
         self._metrics.register(blueprint)
         meta = MetaRoutes(self._site, OpenAPI(blueprint, self._site.prefix))
         meta.register(blueprint)
@@ -172,8 +179,16 @@ class Jobs:
         settings, default = self.prepare()
         self._host = hosting.find_host()
         if self._host is not None:
-            hosting.check(self._host.config, drain=settings.drain, grace=settings.grace)
-        parts = self.parts = self.make_parts(settings, self.catalog)
+            hosting.check(
+                self._host.config,
+                drain=settings.drain,
+                grace=settings.grace,
+                shared=settings.shared,
+            )
+        make = self.make_parts
+        if make is Parts and settings.shared:
+            make = functools.partial(SharedParts, kind=self.kind)
+        parts = self.parts = make(settings, self.catalog)
         self._metrics.follow(parts.service)
         await parts.open()
         self._site.limits = _limits(settings, default, parts)
@@ -288,6 +303,8 @@ def _limits(settings: Settings, default: str | None, parts: Parts) -> Limits:
         get_start=settings.get_start,
         trusted_origins=frozenset(settings.trusted_origins),
         health=parts.health,
+        workers=parts.workers,
+        settings=settings.describe,
     )
 
 

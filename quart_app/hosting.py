@@ -61,17 +61,21 @@ def has_master() -> bool:
     return multiprocessing.parent_process() is not None
 
 
-def check(config: Config, *, drain: float, grace: float) -> None:
+def check(config: Config, *, drain: float, grace: float, shared: bool = False) -> None:
     """Refuse what would break a promise, and warn of what weakens one.
+
+    Args:
+        shared: whether several processes may work with the same jobs.
 
     Raises:
         InvalidSetting: with the reason, and what to set instead.
     """
     source = "Hypercorn's configuration"
-    if has_master() and config.workers > 1:
+    if has_master() and config.workers > 1 and not shared:
         expected = (
-            "0 (or 1): each worker would have jobs of its own, and a worker that does not know the "
-            "job would answer for its status and cancel"
+            "0 (or 1), or QUART_APP_STORE=redis://... or postgresql://...: each worker would have "
+            "jobs of its own, and a worker that does not know the job would answer for its status "
+            "and cancel"
         )
         raise InvalidSetting("workers", config.workers, expected, source)
     if config.max_requests is not None:

@@ -25,7 +25,8 @@ from quart_app.core.lag import Lag
 from quart_app.core.ledger import Ledger
 from quart_app.core.logs import Capture
 from quart_app.core.operate import remember_pauses
-from quart_app.core.ports import Store
+from quart_app.core.ports import Engine, Store
+from quart_app.core.presence import this_process
 from quart_app.core.processes import Processes
 from quart_app.core.registry import Registry
 from quart_app.core.runner import Runner
@@ -37,6 +38,7 @@ from quart_app.core.upkeep import Upkeep
 from quart_app.core.watchdog import Watchdog
 from quart_app.domain.errors import StoreUnavailable
 from quart_app.domain.tasks import Catalog
+from quart_app.domain.workers import Worker
 from quart_app.engines.local import LocalEngine
 from quart_app.settings import Settings
 from quart_app.stores.memory import MemoryStore
@@ -67,7 +69,8 @@ class Parts:
         self.settings = settings
         self._clock = clock
         self.loop = asyncio.get_running_loop()
-        self.store = make_store(settings)
+        self.process = this_process(only=settings.only)
+        self.store = self._make_store()
         self.hub = Hub(settings.max_watchers)
         self.ledger = Ledger(
             self.store,
@@ -83,9 +86,8 @@ class Parts:
         self.processes = Processes(settings.processes, self.threads)
         # What jobs' context variables begin with.
         context = contextvars.Context()
-        self.engine = LocalEngine(settings.rooms, context)
-        window = None if self.store.volatile else WINDOW
-        self.backlog = Backlog(self.store, self.engine, catalog, window, self.ledger.clock)
+        self.engine = self._make_engine(context)
+        self.backlog = self._make_backlog(catalog)
         self.service = Service(
             catalog=catalog,
             store=self.store,
@@ -99,13 +101,28 @@ class Parts:
         context.run(SERVICE.set, self.service)
         self._look_after(settings, catalog)
 
+    def _make_store(self) -> Store:
+        return make_store(self.settings)
+
+    def _make_engine(self, context: contextvars.Context) -> Engine:
+        return LocalEngine(self.settings.rooms, context)
+
+    def _make_backlog(self, catalog: Catalog) -> Backlog:
+        window = None if self.store.volatile else WINDOW
+        return Backlog(self.store, self.engine, catalog, window, self.ledger.clock)
+
+    def _make_runner(self, catalog: Catalog, invoker: Invoker) -> Runner:
+        return Runner(catalog, self.ledger, self.store, self.registry, invoker)
+
+    _upkeep = Upkeep
+
     def _look_after(self, settings: Settings, catalog: Catalog) -> None:
         """The parts that run jobs and look after them."""
         invoker = Invoker(
             self.threads, self.processes, max_result=settings.max_result, debug=settings.debug
         )
-        self.runner = Runner(catalog, self.ledger, self.store, self.registry, invoker)
-        self.upkeep = Upkeep(
+        self.runner = self._make_runner(catalog, invoker)
+        self.upkeep = self._upkeep(
             self.ledger,
             self.store,
             self.backlog,
@@ -136,6 +153,7 @@ class Parts:
             StoreRefused, StoreUnavailable: the store cannot be used.
         """
         self.hub.subscribe_ends(self.durations.on_end)
+        self.hub.subscribe_ends(self.service.pulse.on_end)
         self.hub.subscribe_ends(self.upkeep.on_end)
         if not self.store.volatile:
             self.hub.subscribe_ends(self.backlog.on_end)
@@ -153,6 +171,10 @@ class Parts:
         await self.engine.work(self.runner.run)
         self.backlog.start()
         self.upkeep.start()
+        self._watch()
+
+    def _watch(self) -> None:
+        """Begin what looks on; from now on tasks find the service."""
         self.watchdog.start()
         self.lag.start()
         if self.settings.capture:
@@ -178,14 +200,8 @@ class Parts:
             await self.drain.finish()
         except Exception:  # The store's, or ours: what was opened is closed all the same.
             logger.exception("the shutdown could not settle every job")
-        self.processes.close()
-        self.threads.close()
-        self.watchdog.stop()
+        await self._unwatch()
         await self.upkeep.stop()
-        await self.lag.stop()
-        if self.settings.capture:
-            Capture.remove()
-        unserve(self.service)
         if not self.store.volatile:
             with contextlib.suppress(StoreUnavailable, TimeoutError):
                 async with asyncio.timeout(0.5):
@@ -193,6 +209,16 @@ class Parts:
         if self.drain.left:
             self.store.reserve()
         await self.store.close()
+
+    async def _unwatch(self) -> None:
+        """The opposite of `_watch`, and nothing runs any more."""
+        self.processes.close()
+        self.threads.close()
+        self.watchdog.stop()
+        await self.lag.stop()
+        if self.settings.capture:
+            Capture.remove()
+        unserve(self.service)
 
     def abandon(self) -> None:
         """Let go of parts whose event loop has gone: nothing can be awaited there any more."""
@@ -203,6 +229,19 @@ class Parts:
             Capture.remove()
         unserve(self.service)
         self.store.abandon()
+
+    def describe(self) -> Worker:
+        """What this process says of itself; from whichever thread."""
+        return msgspec.structs.replace(
+            self.process,
+            running=len(self.registry),
+            room=sum(self.settings.rooms.values()) if self.settings.work else 0,
+            draining=self.service.draining,
+        )
+
+    async def workers(self) -> list[Worker]:
+        """The processes that work with these jobs: this one."""
+        return [self.describe()]
 
     def health(self) -> dict[str, Any]:
         """What ``/healthz`` says of the loop."""

@@ -76,7 +76,7 @@ class Launcher:
         self._settings = settings = self._jobs.settings()
         # Ours is the order of the shutdown; Hypercorn's own limit must not end it.
         config.shutdown_timeout = settings.drain + settings.grace + 2
-        check(config, drain=settings.drain, grace=settings.grace)
+        check(config, drain=settings.drain, grace=settings.grace, shared=settings.shared)
         self._deadline = deadline
         self._stop = asyncio.Event()
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 import difflib
 import logging
 import os
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
 
-from quart_app.domain.errors import InvalidSetting
+from quart_app.domain.errors import InvalidSetting, without_password
 from quart_app.domain.jobs import Keep, Retention
 from quart_app.domain.status import Status
 from quart_app.domain.tasks import Lane
@@ -24,6 +25,8 @@ logger = logging.getLogger("quart_app")
 PREFIX = "QUART_APP_"
 DAY = 86_400.0
 SQLITE = "sqlite:///"
+REDIS = ("redis://", "rediss://")
+POSTGRES = ("postgresql://", "postgres://")
 ENDED: tuple[Status, ...] = ("succeeded", "failed", "canceled")
 
 
@@ -98,7 +101,16 @@ def by_status(each: Setting) -> Setting:
 
 
 def _store(value: Any) -> str:
-    if value != "memory" and not (str(value).startswith(SQLITE) and len(str(value)) > len(SQLITE)):
+    schemes = (SQLITE, *REDIS, *POSTGRES)
+    if value != "memory" and not any(
+        str(value).startswith(scheme) and len(str(value)) > len(scheme) for scheme in schemes
+    ):
+        raise ValueError(value)
+    return str(value)
+
+
+def _namespace(value: Any) -> str:
+    if not re.fullmatch("[a-z][a-z0-9_]{0,39}", str(value)):
         raise ValueError(value)
     return str(value)
 
@@ -113,9 +125,23 @@ SETTINGS: dict[str, Setting] = {
     "store": Setting(
         "memory",
         _store,
-        "memory, or sqlite:///FILE (sqlite:////FILE from the root)",
+        "memory, sqlite:///FILE (sqlite:////FILE from the root), redis://HOST:PORT/DB or "
+        "postgresql://USER@HOST/DATABASE",
         "where jobs are kept",
     ),
+    "namespace": Setting(
+        "quart_app",
+        _namespace,
+        "small letters, digits and underscores, at most 40",
+        "what keeps the jobs of several apps apart in one Redis or PostgreSQL",
+    ),
+    "lease": seconds(
+        30.0, 1, 3_600, "how long a process that says nothing counts as alive (Redis, PostgreSQL)"
+    ),
+    "work": Setting(
+        True, _switch, SWITCH, "whether this process runs jobs, where others could instead"
+    ),
+    "only": Setting((), _words, WORDS, "the tasks that this process runs, where others run all"),
     "drain": seconds(20.0, 0, 86_400, "how long running jobs have to end at a shutdown"),
     "grace": seconds(5.0, 0, 3_600, "how long a job has to stop after it was asked to"),
     "max_running": count(1_000, 1, 10_000_000, "jobs on the loop at once"),
@@ -162,6 +188,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     tasks: tuple[str, ...]
     default_task: str | None
     store: str
+    namespace: str
+    lease: float
+    work: bool
+    only: tuple[str, ...]
     drain: float
     grace: float
     max_running: int
@@ -198,6 +228,24 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         }
 
     @property
+    def shared(self) -> bool:
+        """Whether other processes may work with the same jobs."""
+        return self.store.startswith((*REDIS, *POSTGRES))
+
+    def describe(self) -> list[dict[str, Any]]:
+        """Each setting as an operator wants to see it; no password is shown."""
+        return [
+            {
+                "name": PREFIX + name.upper(),
+                "value": _shown(getattr(self, name)),
+                "source": self.sources[name],
+                "meaning": setting.meaning,
+                "expected": setting.expected,
+            }
+            for name, setting in SETTINGS.items()
+        ]
+
+    @property
     def rooms(self) -> dict[Lane, int]:
         """How many jobs of each lane run at once."""
         return {"loop": self.max_running, "thread": self.threads, "process": self.processes}
@@ -229,6 +277,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
                     values[name], sources[name] = _read(name, setting, given, source), source
         _warn_of_unknown(environ)
         return cls(**values, sources=sources)
+
+
+def _shown(value: Any) -> Any:
+    return without_password(value) if isinstance(value, str) else value
 
 
 def _read(name: str, setting: Setting, given: Any, source: str) -> Any:

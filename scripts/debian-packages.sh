@@ -5,13 +5,20 @@ set -eu
 
 missing=""
 for package in "$@"; do
-    case $package in python3-venv) found="" ;; *) found=$(command -v "$package" || true) ;; esac
+    case $package in
+        python3-venv) found="" ;;
+        postgresql) found=$(find /usr/lib/postgresql -name postgres 2>/dev/null | head -n 1) ;;
+        iproute2) found=$(command -v ip || true) ;;
+        *) found=$(command -v "$package" || true) ;;
+    esac
     [ -n "$found" ] || missing="$missing $package"
 done
 [ -n "$missing" ] || exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     echo "installing$missing"
-    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $missing >/dev/null
+    # RUNLEVEL=1: a server that comes with a package is not started; the tests start their own.
+    apt-get update -qq &&
+        RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $missing >/dev/null
 else
     echo "not installed and not installable here:$missing (apt-get install$missing)" >&2
 fi

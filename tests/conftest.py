@@ -8,12 +8,14 @@ import logging
 import os
 import sys
 import threading
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 from blockbuster import blockbuster_ctx
 
 from quart_app.testing import VirtualTimeLoop
+from tests.servers import PostgresServer, RedisServer
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
@@ -77,3 +79,29 @@ def _nothing_blocks_the_loop(request: pytest.FixtureRequest) -> Iterator[None]:
         # Quart looks for a static file on the loop: microseconds, and nobody else's disk.
         blockers.functions["os.stat"].can_block_in("quart_app/http/meta.py", "docs_file")
         yield
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """A Redis of this run; tests keep apart by a namespace each. Who kills one starts their own."""
+    if not RedisServer.here():
+        pytest.skip("needs redis-server (Debian's redis-server)")
+    server = RedisServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """A PostgreSQL of this run; as `redis_server`."""
+    if not PostgresServer.here():
+        pytest.skip("needs a PostgreSQL server (Debian's postgresql)")
+    server = PostgresServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def namespace() -> str:
+    """A name that no other test has."""
+    return f"t{uuid.uuid4().hex[:16]}"

@@ -15,15 +15,16 @@ import quart_app
 
 ROOT = Path(quart_app.__file__).parent
 
-DOORS = ("service", "follow", "many", "operate", "timeline")
+DOORS = ("service", "follow", "insight", "many", "operate", "pulse", "timeline")
 """What the edge may call: the service, and what is done with it beside one job."""
 ROOMS: dict[str, tuple[set[str], set[str]]] = {
     # room: other rooms and modules of ours, then packages that are not of the standard library
     "domain": (set(), {"cronsim", "msgspec"}),
     "core": ({"domain"}, {"msgspec", "pebble"}),
-    "engines": ({"domain", "core"}, set()),
-    "stores": ({"domain", "core.ports"}, {"msgspec"}),
+    "engines": ({"domain", "core"}, {"asyncpg", "docket", "pgqueuer", "redis"}),
+    "stores": ({"domain", "core.ports"}, {"asyncpg", "msgspec", "redis"}),
     "checks": ({"domain", "core.ports"}, set()),
+    "client": ({"domain"}, {"httpcore2", "httpx2", "msgspec"}),
     "testing": (
         {"domain", "core", "checks", "app", "parts", "settings"},
         {"msgspec", "quart"},
@@ -36,7 +37,10 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
 NO_INPUT_OR_OUTPUT = {"asyncio", "concurrent", "io", "multiprocessing", "pathlib", "selectors"}
 NO_INPUT_OR_OUTPUT |= {"shutil", "socket", "sqlite3", "subprocess", "tempfile", "threading"}
 TRAPS = {"pickle", "cloudpickle", "dill", "marshal", "shelve", "asyncio.wait_for"}
-WRITES = {f"store.{verb}" for verb in ("add", "keep_fact", "keep_step", "log", "move", "note")}
+WRITES = {
+    f"store.{verb}"
+    for verb in ("add", "add_within", "keep_fact", "keep_step", "log", "move", "note")
+}
 
 
 class Facts(NamedTuple):

@@ -57,10 +57,15 @@ class TestCheck:
         with pytest.raises(InvalidSetting) as caught:
             checked(config(workers=2))
         assert str(caught.value) == (
-            "workers=2 (from Hypercorn's configuration) is not valid: it must be 0 (or 1): each "
-            "worker would have jobs of its own, and a worker that does not know the job would "
-            "answer for its status and cancel"
+            "workers=2 (from Hypercorn's configuration) is not valid: it must be 0 (or 1), or "
+            "QUART_APP_STORE=redis://... or postgresql://...: each worker would have jobs of its "
+            "own, and a worker that does not know the job would answer for its status and cancel"
         )
+
+    @pytest.mark.usefixtures("master")
+    def test_two_workers_may_share_a_store(self) -> None:
+        """Then each knows every job."""
+        check(config(workers=2), drain=1, grace=1, shared=True)
 
     @pytest.mark.usefixtures("master")
     def test_a_master_process_is_warned_of(self, caplog: pytest.LogCaptureFixture) -> None:

@@ -26,7 +26,15 @@ RIGHT: dict[str, list[tuple[Any, Any]]] = {
         ("memory", "memory"), ("sqlite:///jobs.db", "sqlite:///jobs.db"),
         ("sqlite:////var/lib/jobs.db", "sqlite:////var/lib/jobs.db"),
         ("sqlite:///with space/é.db", "sqlite:///with space/é.db"),
+        ("redis://localhost", "redis://localhost"),
+        ("rediss://u:p@host:6380/1", "rediss://u:p@host:6380/1"),
+        ("postgresql://u@host/jobs", "postgresql://u@host/jobs"),
+        ("postgres:///jobs", "postgres:///jobs"),
     ],
+    "namespace": [("shop_2", "shop_2")],
+    "lease": [("1", 1.0), (3600, 3600.0)],
+    "work": [("off", False), (True, True)],
+    "only": [("report, export", ("report", "export")), (["a"], ("a",))],
     "drain": [("3", 3.0), ("0", 0.0), (2.5, 2.5), (0, 0.0), ("86400", 86_400.0)],
     "grace": [("0.5", 0.5), (5, 5.0)],
     "max_running": [("1", 1), (10_000_000, 10_000_000), (" 7 ", 7)],
@@ -80,9 +88,15 @@ WRONG: dict[str, list[Any]] = {
         "sqlite://jobs.db",
         "SQLITE:///jobs.db",
         "jobs.db",
-        "postgres:///jobs",
+        "mysql://localhost/jobs",
+        "redis://",
+        "postgresql://",
         True,
     ],
+    "namespace": ["Jobs", "1jobs", "my-jobs", "a" * 41, 5],
+    "lease": ["0.9", "3601", "long"],
+    "work": ["perhaps"],
+    "only": [5],
     "drain": ["soon", "-1", "86401", "nan", "inf", True, [], "1s"],
     "grace": ["-0.1", "3601"],
     "max_running": ["0", "-1", "1.5", 1.5, "many", True, "10000001", [1]],
@@ -158,6 +172,14 @@ def test_without_a_value_the_default_holds(name: str) -> None:
     assert Settings.load({PREFIX + name.upper(): ""}, {PREFIX + name.upper(): None}) == settings
     if default is not None:
         assert SETTINGS[name].read(default) == default
+
+
+def test_no_password_is_shown() -> None:
+    """A URL that is refused is shown without it."""
+    with pytest.raises(InvalidSetting) as caught:
+        Settings.load({}, {"QUART_APP_STORE": "mysql://me:s3cret@host/jobs"})
+    assert "s3cret" not in str(caught.value)
+    assert "mysql://me:...@host/jobs" in str(caught.value)
 
 
 @pytest.mark.parametrize("name", WRONG)

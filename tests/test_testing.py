@@ -25,12 +25,11 @@ from quart_app.domain.jobs import (
     KeptStep,
     LogLine,
     Note,
-    Page,
-    Query,
     RequestKey,
     Retention,
     apply,
 )
+from quart_app.domain.queries import Page, Query
 from quart_app.domain.queues import Waiting
 from quart_app.domain.status import Status
 from quart_app.domain.tasks import Lane
@@ -632,6 +631,12 @@ class HoldsItsPlace(LocalEngine):
         return None
 
 
+class KeepsWhatIsGivenBack(LocalEngine):
+    """Says that others may take it, and gives it to nobody again."""
+
+    shared = True
+
+
 BROKEN_ENGINES: list[tuple[type[LocalEngine], str]] = [
     (Twice, "delivers_in_order"),
     (Unbounded, "holds_back_beyond_its_room"),
@@ -639,6 +644,7 @@ BROKEN_ENGINES: list[tuple[type[LocalEngine], str]] = [
     (Remembers, "delivers_again_when_asked_again"),
     (NeverForgets, "forgets_what_waits"),
     (LosesRoom, "survives_a_failing_run"),
+    (KeepsWhatIsGivenBack, "delivers_again_what_is_given_back"),
     (Drops, "keeps_until_work_begins"),
     (NeverStops, "stops_when_closed"),
     (TellsTwice, "tells_of_its_room"),

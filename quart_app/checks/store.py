@@ -11,7 +11,8 @@ from quart_app.checks.rules import refused, require
 from quart_app.core.ports import Store
 from quart_app.domain.errors import KeyReused, QueueFull, StoreUnavailable
 from quart_app.domain.ids import new_id
-from quart_app.domain.jobs import Job, Keep, Note, Progress, Query, annotate, apply
+from quart_app.domain.jobs import Job, Keep, Note, Progress, annotate, apply
+from quart_app.domain.queries import Query
 from quart_app.domain.status import STATUSES, TERMINAL, Move
 
 

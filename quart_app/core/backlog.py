@@ -134,6 +134,11 @@ class Backlog:
         if job.priority == task.limits.priority and self.clear(task):
             await self._engine.submit(job.id, task.run)
             return
+        if self._wait(job, task):
+            await self._pump(task.run)
+
+    def _wait(self, job: Queued, task: Task) -> bool:
+        """A job waits for its turn: here, or where there is no room for it in the store alone."""
         window = self._window_of(task)
         if window in self._behind:
             self._news.add(window)
@@ -147,7 +152,8 @@ class Backlog:
             self._behind.add(window)
         elif not self.holds(job.id):
             self._put(job, task)
-            await self._pump(task.run)
+            return True
+        return False
 
     def _put(self, job: Queued, task: Task) -> None:
         self._turns[task.run].put(job.id, task.name, task.limits, job.turn, job.priority)

@@ -79,7 +79,7 @@ class Children:
                     nudge.set()
 
         service = self._service
-        with service.hub.ends(on_end):  # Subscribe first: no ending is missed.
+        with service.hub.ends(on_end, left):  # Subscribe first: no ending is missed.
             for job_id in list(left):
                 job = await service.get(job_id)
                 if job.over:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Callable
 
 import msgspec
 
@@ -37,26 +38,39 @@ class _Seen:
         self.typical: float | None = None
 
 
+def _ran(job: Job) -> float | None:
+    """Seconds that a job has run which has succeeded."""
+    if job.status != "succeeded" or job.started_at is None or job.finished_at is None:
+        return None
+    return job.finished_at - job.started_at
+
+
 class Durations:
     """The newest durations of each task.
+
+    Args:
+        measure: seconds of a job that has ended, or None; by default how long one ran that has
+            succeeded.
 
     >>> durations = Durations()
     >>> durations.observed("report")
     Observed(count=0, p50=None, p95=None)
     """
 
-    def __init__(self) -> None:
+    def __init__(self, measure: Callable[[Job], float | None] | None = None) -> None:
+        self._measure = _ran if measure is None else measure
         self._seen: dict[str, _Seen] = {}
         self._saved: dict[str, int] = {}
 
     def on_end(self, job: Job) -> None:
-        """Take the duration of a job that has succeeded."""
-        if job.status != "succeeded" or job.started_at is None or job.finished_at is None:
+        """Take the duration of a job that has ended."""
+        seconds = self._measure(job)
+        if seconds is None:
             return
         seen = self._seen.get(job.task)
         if seen is None:
             seen = self._seen[job.task] = _Seen()
-        seen.newest.append(job.finished_at - job.started_at)
+        seen.newest.append(seconds)
         seen.count = count = seen.count + 1
         if count <= FRESH or count % FRESH == 0:
             seen.typical = None

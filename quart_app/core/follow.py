@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 
 from quart_app.core.service import Service
+from quart_app.domain.errors import StoreUnavailable
 from quart_app.domain.jobs import Job, News
 
 REPLAYED = 500
@@ -21,8 +22,8 @@ async def follow(
     """The versions and log lines of one job: its newest version and all lines, unless they were
     seen, then each that comes.
 
-    Ends after the final one, when the service shuts down, or where the reader fell behind; it may
-    go on from the last ``seq`` that it has.
+    Ends after the final one, when the service shuts down, where the reader fell behind, or where
+    the store does not answer; it may go on from the last ``seq`` that it has.
 
     Args:
         after: the ``seq`` of the last version or line that the reader has, or None.
@@ -33,10 +34,13 @@ async def follow(
     """
     seen = -1 if after is None else after
     with service.hub.follow(job_id) as follower:
-        job = await service.get(job_id)
-        async for news in _missed(service, job, seen):
-            seen = news.seq
-            yield news
+        try:
+            job = await service.get(job_id)
+            async for news in _missed(service, job, seen):
+                seen = news.seq
+                yield news
+        except StoreUnavailable:  # A stream that ends is resumed; one that breaks is an alarm.
+            return
         while not job.over:
             found = await follower.next(idle)
             if found is None:
@@ -82,7 +86,10 @@ async def follow_all(
     with service.hub.follow(None) as follower:
         seen = after
         while seen is not None:
-            missed = await service.store.events(seen, REPLAYED)
+            try:
+                missed = await service.store.events(seen, REPLAYED)
+            except StoreUnavailable:
+                return
             for event in missed:
                 seen = event.seq
                 yield event.job

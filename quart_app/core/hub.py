@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
-from quart_app.domain.jobs import Job, JobEvent, LogLine, News
+from quart_app.domain.jobs import Heard, Job, JobEvent, LogLine, News
 from quart_app.domain.status import TERMINAL
 
 Subscriber = Callable[[JobEvent], None]
@@ -128,11 +128,15 @@ class Hub:
 
     def __init__(self, max_watchers: int = 10_000) -> None:
         self._subscribers: list[Subscriber] = []
-        self._end_subscribers: list[EndSubscriber] = []
+        self._own_ends: list[EndSubscriber] = []
+        self._ends: list[EndSubscriber] = []
+        self._awaited: list[Collection[str]] = []
         self._watchers: dict[str | None, set[Watcher | Follower]] = {}
         self._count = 0
         self._max_watchers = max_watchers
         self.closed = False
+        self.relayed = False
+        """Whether watchers are told by `hear`, of what any process does, and not by `publish`."""
         self.attentive = False
         """Whether anybody wants to know of more than endings: who publishes may ask first."""
 
@@ -152,17 +156,28 @@ class Hub:
         self.attentive = True
 
     def subscribe_ends(self, subscriber: EndSubscriber) -> None:
-        """Call a function with every job that has ended from now on; as `subscribe`."""
-        self._end_subscribers.append(subscriber)
+        """Call a function with every job that has ended from now on, wherever it ran; as
+        `subscribe`."""
+        self._ends.append(subscriber)
+
+    def subscribe_own_ends(self, subscriber: EndSubscriber) -> None:
+        """The same for the endings that this process has written."""
+        self._own_ends.append(subscriber)
 
     @contextlib.contextmanager
-    def ends(self, subscriber: EndSubscriber) -> Iterator[None]:
-        """As `subscribe_ends`, for as long as the ``with`` lasts."""
-        self._end_subscribers.append(subscriber)
+    def ends(self, subscriber: EndSubscriber, ids: Collection[str] = ()) -> Iterator[None]:
+        """As `subscribe_ends`, for as long as the ``with`` lasts.
+
+        Args:
+            ids: of the jobs whose ends are waited for, as it is when that is asked (`watched`).
+        """
+        self._ends.append(subscriber)
+        self._awaited.append(ids)
         try:
             yield
         finally:
-            self._end_subscribers.remove(subscriber)
+            self._ends.remove(subscriber)
+            self._awaited = [each for each in self._awaited if each is not ids]
 
     def watch(self, job_id: str) -> Watcher:
         """A watcher of one job, to be entered with ``with``."""
@@ -176,7 +191,7 @@ class Hub:
         """Take a watcher or follower in."""
         self._watchers.setdefault(job_id, set()).add(watcher)
         self._count += 1
-        self.attentive = True
+        self.attentive = not self.relayed or bool(self._subscribers)
         if self.closed:
             watcher.close()
 
@@ -187,26 +202,57 @@ class Hub:
         if not watchers:
             del self._watchers[job_id]
         self._count -= 1
-        self.attentive = bool(self._subscribers or self._watchers)
+        self.attentive = bool(self._subscribers or (self._watchers and not self.relayed))
 
     def publish(self, kind: str, job: Job) -> None:
-        """Tell everybody whom a job's new version concerns; no event is made for nobody."""
+        """Tell everybody whom a version concerns that this process has written; no event is made
+        for nobody."""
         if self._subscribers:
             event = JobEvent(job.seq, kind, job)
             for subscriber in self._subscribers:
                 subscriber(event)
         if job.status in TERMINAL:
-            for end_subscriber in tuple(self._end_subscribers):
+            for end_subscriber in self._own_ends:
+                end_subscriber(job)
+        if not self.relayed:
+            self._tell(job)
+
+    def publish_lines(self, job_id: str, lines: list[LogLine]) -> None:
+        """Tell those who follow a job of new lines of its log."""
+        if not self.relayed:
+            self._tell_lines(job_id, lines)
+
+    def hear(self, heard: Heard) -> None:
+        """Tell those who watch of what any process has written, where watchers are told so."""
+        if isinstance(heard, JobEvent):
+            self._tell(heard.job)
+        else:
+            self._tell_lines(heard.job_id, [heard.line])
+
+    def _tell(self, job: Job) -> None:
+        if job.status in TERMINAL:
+            for end_subscriber in tuple(self._ends):
                 end_subscriber(job)
         if self._watchers:
             for job_id in (job.id, None):
                 for watcher in self._watchers.get(job_id, ()):
                     watcher.tell(job)
 
-    def publish_lines(self, job_id: str, lines: list[LogLine]) -> None:
-        """Tell those who follow a job of new lines of its log."""
+    def _tell_lines(self, job_id: str, lines: list[LogLine]) -> None:
         for watcher in self._watchers.get(job_id, ()):
             watcher.tell_lines(lines)
+
+    def watched(self) -> list[str]:
+        """The ids of the jobs that somebody watches, or whose ends somebody waits for."""
+        watched = {job_id for job_id in self._watchers if job_id is not None}
+        return list(watched.union(*self._awaited))
+
+    def let_go(self) -> None:
+        """Something was missed: who follows begins anew, from the last ``seq`` that it has."""
+        for watchers in self._watchers.values():
+            for watcher in watchers:
+                if isinstance(watcher, Follower):
+                    watcher.close()
 
     def close(self) -> None:
         """Let everybody go who waits for an event; shutdown begins with this."""

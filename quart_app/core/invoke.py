@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 import logging
+import threading
 import traceback
 from collections.abc import Coroutine
 from typing import Any
@@ -117,11 +119,14 @@ class Invoker:
         handle.enter(lambda: None)
         try:
             context = contextvars.copy_context()
-            return await self._threads.call(lambda: context.run(self._call_here, task, values))
+            call = functools.partial(self._call_here, task, values, handle)
+            return await self._threads.call(lambda: context.run(call))
         finally:
+            handle.thread = None
             handle.leave()
 
-    def _call_here(self, task: Task, values: dict[str, Any]) -> Ended:
+    def _call_here(self, task: Task, values: dict[str, Any], handle: Handle) -> Ended:
+        handle.thread = threading.get_ident()
         try:
             return self._returned(task.function(**values))
         except BaseException as error:  # noqa: BLE001 - the edge of user code

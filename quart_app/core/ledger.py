@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from quart_app.core.hub import Hub
 from quart_app.core.ports import Store
+from quart_app.domain.errors import InvalidRequest
 from quart_app.domain.jobs import (
     Change,
     Draft,
@@ -60,6 +62,8 @@ class Ledger:
         self._log_lines = log_lines
         self._log_bytes = log_bytes
         self.clock = clock
+        self.worker: str | None = None
+        """The id of this process, where several claim jobs."""
         self.on_scheduled: Callable[[float], None] = lambda run_at: None
         """Told of the moment at which a job that was just scheduled is due."""
 
@@ -79,6 +83,27 @@ class Ledger:
                 if job.status == "scheduled":
                     self.on_scheduled(job.run_at or 0.0)
         return kept, new
+
+    async def open_within(
+        self,
+        connection: Any,
+        jobs: Sequence[Job],
+        key: RequestKey | None = None,
+        max_of_task: int | None = None,
+    ) -> tuple[list[Job], bool]:
+        """Keep new jobs if, and when, somebody else's transaction is committed; see
+        `SharedStore.add_within`. They are told of then, by the store."""
+        within = getattr(self._store, "add_within", None)
+        if within is None:
+            message = (
+                "a start within a transaction of yours needs jobs that are kept in the same "
+                "database: QUART_APP_STORE=postgresql://..."
+            )
+            raise InvalidRequest(message)
+        opened: tuple[list[Job], bool] = await within(
+            connection, jobs, self._max_waiting, key, max_of_task
+        )
+        return opened
 
     async def move(
         self,
@@ -100,7 +125,7 @@ class Ledger:
 
     async def claim(self, job_id: str) -> Job | None:
         """A job begins here, or None where somebody else was first."""
-        job = await self._store.move(job_id, Change(CLAIM, self.clock()))
+        job = await self._store.move(job_id, Change(CLAIM, self.clock(), worker=self.worker))
         if job is not None and self._hub.attentive:
             self._hub.publish("claim", job)
         return job
@@ -163,6 +188,7 @@ class Ledger:
         unresponsive: bool = False,
         progress: Progress | None = None,
         postponed: Postponed | None = None,
+        waits: bool | None = None,
     ) -> Job | None:
         """Write a fact about a job that is not over, or None where there is nothing to write."""
         note = Note(
@@ -172,6 +198,7 @@ class Ledger:
             unresponsive=unresponsive,
             progress=progress,
             postponed=postponed,
+            waits=waits,
         )
         job = await self._store.note(job_id, note)
         if job is not None and self._hub.attentive:

@@ -43,6 +43,12 @@ class TaskTally(Tally):
         """Whether it matters how many of its jobs run."""
         return self.limits.running is not None or self.limits.total_running is not None
 
+    @property
+    def bounded(self) -> bool:
+        """Whether it matters how many of its jobs run, or when they begin."""
+        limits = self.limits
+        return self.counts or limits.rate is not None or limits.total_rate is not None
+
     def of_key(self, key: str | None) -> KeyTally | None:
         """The key's own tally, if it has bounds of its own."""
         limits = self.limits

@@ -12,7 +12,8 @@ import msgspec
 
 from quart_app.core.service import UNFINISHED, Service
 from quart_app.domain.errors import NoSuchJob
-from quart_app.domain.jobs import Job, Query
+from quart_app.domain.jobs import Job
+from quart_app.domain.queries import Query
 
 TOGETHER = 100
 """Jobs that are canceled at once, of many: they share the store's writes."""

@@ -6,28 +6,31 @@ suites `quart_app.testing.check_store` and `check_engine` hold them to it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Protocol
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 from quart_app.domain.jobs import (
     Change,
     Draft,
+    Heard,
     Job,
     JobEvent,
     KeptStep,
     LogLine,
     Note,
-    Page,
-    Query,
     RequestKey,
     Retention,
 )
+from quart_app.domain.queries import Page, Query
 from quart_app.domain.queues import Waiting
 from quart_app.domain.status import Status
 from quart_app.domain.tasks import Lane
+from quart_app.domain.workers import Worker
 
-Run = Callable[[str], Coroutine[Any, Any, None]]
-"""What an engine calls with the id of a job whose turn has come."""
+Run = Callable[[str], Coroutine[Any, Any, float | None]]
+"""What an engine calls with the id of a job whose turn has come. Where it gives a number, the job
+is to be delivered again after so many seconds, perhaps elsewhere; an engine of one process, whose
+job nobody else could take, need not."""
 
 
 class Store(Protocol):
@@ -169,11 +172,75 @@ class Store(Protocol):
         """The same for each task that has ever had a job, without scanning."""
 
 
+class SharedStore(Store, Protocol):
+    """What a store does besides where several processes work with the same jobs.
+
+    Whether a process is alive is said by the store's own clock: those of machines differ.
+    """
+
+    async def beat(self, worker: Worker, seconds: float) -> None:
+        """A process is alive, for so many seconds from now unless it says so again."""
+
+    async def leave(self, worker_id: str) -> None:
+        """A process ends: it is not alive any more, and does not lead. Unknown is no error."""
+
+    async def workers(self) -> list[Worker]:
+        """The processes that are alive, in the order of their ids."""
+
+    async def lead(self, worker_id: str, seconds: float) -> bool:
+        """Take the lead where nobody has it, or keep it, for so many seconds from now.
+
+        Returns:
+            whether this process leads; at any moment no other one does.
+        """
+
+    async def add_within(
+        self,
+        connection: Any,
+        jobs: Sequence[Job],
+        max_waiting: int,
+        key: RequestKey | None = None,
+        max_of_task: int | None = None,
+    ) -> tuple[list[Job], bool]:
+        """As `add`, within the transaction of somebody else's connection: nothing is kept, and
+        nothing delivered, unless that is committed. Then `publish` completes it.
+
+        Raises:
+            InvalidRequest: this store has no transactions that others could begin.
+        """
+
+    async def publish(self) -> list[Job]:
+        """Give the jobs that came in with somebody else's transaction their place and their event,
+        where that could not be done within it.
+
+        Returns:
+            those that are queued now; none where a store has nothing of the kind.
+        """
+
+    def listen(self, after: int | None) -> AsyncGenerator[list[Heard] | None]:
+        """What changes, whichever process does it, each once and in the order of ``seq``.
+
+        Gives an empty list when it has begun to listen: nothing that is written from then on is
+        missed. Gives None where something was missed that cannot be told any more; then it goes on
+        with what is told now. Several may listen at once.
+
+        Args:
+            after: go on after this ``seq``; from now on for None.
+
+        Raises:
+            StoreUnavailable: it cannot go on; whoever listens begins again.
+        """
+
+
 class Engine(Protocol):
     """Delivery, and only that: the id of a job goes in, and `Run` is called with it in its turn.
 
     It never talks to the store. It may deliver an id more than once: the claim sorts that out.
     """
+
+    shared: bool
+    """Whether what waits is not here but where other processes take it, too. Then ``room`` is
+    always enough, ``holds`` knows of what runs here, and ``close`` gives nothing back."""
 
     async def work(self, run: Run) -> None:
         """Begin to deliver, on this event loop. Returns at once."""
@@ -210,3 +277,12 @@ class Engine(Protocol):
 
     async def close(self) -> list[str]:
         """Stop delivering. Returns the ids that still waited; what runs is left alone."""
+
+
+@runtime_checkable
+class SharedEngine(Engine, Protocol):
+    """What an engine does besides whose jobs wait where other processes take them, too."""
+
+    async def disconnect(self) -> None:
+        """Let go of the broker, after `close`: what still runs is not acknowledged, and delivered
+        again after the lease. Twice is fine."""

@@ -35,8 +35,10 @@ class Handle:
         "_interrupt",
         "_registry",
         "job_id",
+        "seq",
         "stop",
         "task",
+        "thread",
         "timers",
         "waits",
     )
@@ -45,6 +47,10 @@ class Handle:
         self.job_id = job_id
         self.task = task
         self.stop: Stop | None = None
+        self.thread: int | None = None
+        """In which thread the function runs, where it is one of its own."""
+        self.seq = 0
+        """That of the job's version with which its attempt has begun here; 0 before."""
         self._registry = registry
         self._interrupt: Callable[[], object] | None = None
         self._escalate: Callable[[], object] | None = None

@@ -29,8 +29,8 @@ from quart_app.domain.tasks import Catalog, Task
 
 logger = logging.getLogger("quart_app.jobs")
 
-AGAIN, TRIES = 1.0, 60
-"""Seconds between two tries to claim a job while the store does not answer, and how many."""
+AGAIN = 1.0
+"""Seconds between two tries to claim a job while the store does not answer."""
 
 
 class Runner:
@@ -58,26 +58,28 @@ class Runner:
         self._registry = registry
         self._invoker = invoker
         self._notes: set[asyncio.Task[None]] = set()
+        self.tries = 60
+        """How often a claim is tried again while the store does not answer."""
         registry.on_overdue = self._overdue
 
-    async def run(self, job_id: str) -> None:
-        """Run one attempt of a job, in the current asyncio task. Harmless if it is not queued."""
-        current: asyncio.Task[None] = asyncio.current_task()  # type: ignore[assignment]
+    async def run(self, job_id: str) -> float | None:
+        """Run one attempt of a job, in the current asyncio task. Harmless if it is not queued.
+        Gives the seconds after which it is to be delivered again, or None."""
         # Opened before the claim: there is no moment at which a cancel would find nobody.
-        handle = self._registry.open(job_id, current)
+        handle = self._registry.open(job_id, asyncio.current_task())  # type: ignore[arg-type]
         if handle is None:
-            return
+            return None
         try:
             try:
                 job = await self._ledger.claim(job_id)
             except StoreUnavailable as error:
                 job = await self._claim_later(handle, error)
             if job is None:
-                return
+                return None
+            handle.seq = job.seq
             task = self._tasks.get(job.task)
             if task is None:
-                message = f"this process offers no task {job.task!r}"
-                outcome = Outcome(Move.FAIL, "rejected", error=Failure("NoSuchTask", message))
+                outcome = _not_offered(job)
             elif task.plain and job.cancel_requested_at is None:
                 reporter = Reporter(self._ledger, job)
                 REPORTER.set(reporter)
@@ -93,16 +95,21 @@ class Runner:
                 after = await self._ledger.settle(job, outcome)
             except StoreUnavailable as error:
                 after = await self._insist(job, outcome, error)
+            # Asked for when it was too late for this attempt: then no other one follows.
             if after is not None and not after.over and after.cancel_requested_at is not None:
-                # Asked for when it was too late for this attempt: then no other one follows.
-                await self._ledger.move(job_id, Move.WITHDRAW, reason="requested")
+                after = await self._ledger.move(job_id, Move.WITHDRAW, reason="requested")
+            return self._again(after)
         finally:
             self._registry.close(handle)
+
+    def _again(self, after: Job | None) -> float | None:
+        """When the job is to be delivered again: here whoever has put it back has seen to that."""
+        return None
 
     async def _claim_later(self, handle: Handle, error: StoreUnavailable) -> Job | None:
         """Nothing has begun. Whoever is next would fare the same: so this one keeps its turn for a
         while, unless the shutdown begins; later upkeep delivers it again."""
-        for _ in range(TRIES):
+        for _ in range(self.tries):
             if handle.stop is not None or isinstance(error, StoreClosed):
                 return None
             await asyncio.sleep(AGAIN)
@@ -153,3 +160,8 @@ class Runner:
             # Not of a job that the shutdown has queued meanwhile for its next attempt.
             if job is not None and job.status == "running" and handle.inside:
                 await self._ledger.note(job.id, attempt=job.attempt, unresponsive=True)
+
+
+def _not_offered(job: Job) -> Outcome:
+    message = f"this process offers no task {job.task!r}"
+    return Outcome(Move.FAIL, "rejected", error=Failure("NoSuchTask", message))

@@ -21,6 +21,7 @@ from quart_app.core.ledger import Ledger
 from quart_app.core.outbox import OUTBOX, Outbox
 from quart_app.core.outlook import Outlook
 from quart_app.core.ports import Engine, Store
+from quart_app.core.pulse import Pulse
 from quart_app.core.registry import Registry
 from quart_app.domain.errors import (
     Draining,
@@ -33,8 +34,9 @@ from quart_app.domain.errors import (
     NotFinished,
 )
 from quart_app.domain.ids import new_id
-from quart_app.domain.jobs import Job, Page, Postponed, Query, RequestKey
+from quart_app.domain.jobs import Job, Postponed, RequestKey
 from quart_app.domain.options import NO_OPTIONS, Options
+from quart_app.domain.queries import Page, Query
 from quart_app.domain.status import STATUSES, TERMINAL, WAITING, Move, Status
 from quart_app.domain.tasks import Catalog, Task
 
@@ -91,6 +93,7 @@ class Service:
         self.engine = engine
         self.backlog = backlog
         self.durations = durations
+        self.pulse = Pulse(ledger.clock)
         self.outlook = Outlook(durations, backlog, catalog, ledger.clock)
         self.draining = False
         self.next_of: Callable[[str], float | None] = lambda task: None
@@ -117,6 +120,7 @@ class Service:
         *,
         retry_of: str | None = None,
         parent: str | None = None,
+        connection: Any = None,
     ) -> tuple[Job, bool]:
         """Open a job and hand it over to run.
 
@@ -124,9 +128,9 @@ class Service:
             task, args: of the catalog; its arguments as checked JSON (`Arguments.check`).
             options: the key that makes the start repeatable, when it may begin, and the like.
             retry_of, parent: the job that this one repeats, or that starts it; their ids.
+            connection: in a transaction of the store's database, whose commit starts the job.
 
-        Returns:
-            the job, and whether it is new.
+        Returns the job, and whether it is new.
 
         Raises:
             Draining, QueueFull, TaskFull, StoreUnavailable, KeyReused: nothing was accepted.
@@ -142,11 +146,10 @@ class Service:
             else:
                 await self._submit(job, task)
             return job, True
-        if task.control.debounce is not None:
-            postponed = await self._postpone(task, job)
-            if postponed is not None:
-                return postponed, False
-        [job], new = await self._open(task, [job], options.request_key(b"{}", (args,)))
+        if task.control.debounce is not None and (later := await self._postpone(task, job)):
+            return later, False
+        key = options.request_key(b"{}", (args,))
+        [job], new = await self._open(task, [job], key, connection)
         return job, new
 
     async def start_many(
@@ -174,10 +177,13 @@ class Service:
         return await self.ledger.note(active.id, postponed=later)
 
     async def _open(
-        self, task: Task, jobs: list[Job], key: RequestKey | None
+        self, task: Task, jobs: list[Job], key: RequestKey | None, connection: Any = None
     ) -> tuple[list[Job], bool]:
         """Open jobs with a store that others may read meanwhile: until their answer is on its way,
         nobody may find them in the queue and begin."""
+        if connection is not None:
+            most = task.limits.max_waiting
+            return await self.ledger.open_within(connection, jobs, key, most)
         held = self.backlog.held
         ids = {job.id for job in jobs}
         held.update(ids)
@@ -322,6 +328,8 @@ class Service:
                 break  # Otherwise its attempt has ended meanwhile, and another would follow.
         if handle is not None and not job.over:
             handle.ask("cancel")
+        if (handle is not None or self.store.shared) and not job.over:
+            # Where it runs elsewhere that process hears of the request.
             await self._cancel_children(job)
         return job
 

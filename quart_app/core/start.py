@@ -49,6 +49,7 @@ class StartableTask(Task, Generic[P, R]):
         run_at: Moment | None = None,
         expires: Duration | dt.datetime | None = None,
         priority: int | None = None,
+        connection: Any = None,
     ) -> Optioned[P, R]:
         """The same task with options for the next start; see `make_options` for what each may be.
 
@@ -60,6 +61,8 @@ class StartableTask(Task, Generic[P, R]):
             run_at: it begins then.
             expires: by when it must have begun; otherwise it fails, reason ``expired``.
             priority: -100 to 100, instead of the task's own; a higher one begins first.
+            connection: an asyncpg connection in a transaction, to the database in which the jobs
+                are kept: the job is started when that is committed, and only then.
 
         Raises:
             InvalidRequest: naming the option that cannot be.
@@ -67,16 +70,20 @@ class StartableTask(Task, Generic[P, R]):
         options = make_options(
             key=key, delay=delay, run_at=run_at, expires=expires, priority=priority
         )
-        return Optioned(self, options)
+        return Optioned(self, options, connection)
 
     async def start_with(
-        self, options: Options, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        options: Options,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        connection: Any = None,
     ) -> JobHandle[R]:
         """`start` with options; what both ways to start call."""
         service = find_service(self)
         values = self._by_name(args, kwargs) if args else kwargs
         payload = self.arguments.write(values)
-        job, _ = await service.start(self, payload, options)
+        job, _ = await service.start(self, payload, options, connection=connection)
         if (outbox := OUTBOX.get()) is not None and not outbox.closed:
             outbox.hold_briefly()
         return JobHandle(service, self, job.id)
@@ -100,11 +107,12 @@ class StartableTask(Task, Generic[P, R]):
 class Optioned(Generic[P, R]):
     """A task and how its next job is started; what `StartableTask.options` makes."""
 
-    __slots__ = ("_options", "_task")
+    __slots__ = ("_connection", "_options", "_task")
 
-    def __init__(self, task: StartableTask[P, R], options: Options) -> None:
+    def __init__(self, task: StartableTask[P, R], options: Options, connection: Any) -> None:
         self._task = task
         self._options = options
+        self._connection = connection
 
     async def start(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
         """As `StartableTask.start`, and:
@@ -112,7 +120,7 @@ class Optioned(Generic[P, R]):
         Raises:
             KeyReused: the key came before with other arguments or options.
         """
-        return await self._task.start_with(self._options, args, kwargs)
+        return await self._task.start_with(self._options, args, kwargs, self._connection)
 
 
 _serving: list[tuple[asyncio.AbstractEventLoop, Service]] = []

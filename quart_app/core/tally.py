@@ -14,8 +14,9 @@ from quart_app.domain.limits import Rate
 Parked = Literal["", "slot", "rate", "pause"]
 """What its jobs wait for, where they were found to wait: then nobody looks at them meanwhile."""
 
-State = Literal["runs", "away", "back", "over"]
-"""Of a job's slots: it has them, has stepped aside, wants them back, needs them no more."""
+State = Literal["sent", "runs", "away", "back", "over"]
+"""Of a job's slots: it has them and is on its way to where it begins, has them, has stepped aside,
+wants them back, needs them no more."""
 
 
 class Tally:
@@ -26,13 +27,16 @@ class Tally:
         rate: begins within a time, or None.
     """
 
-    __slots__ = ("back", "begun", "fading", "holders", "limit", "parked", "rate", "running")
+    __slots__ = (
+        *("back", "begun", "fading", "holders", "limit", "parked", "rate", "running", "sent"),
+    )
 
     def __init__(self, limit: int | None, rate: Rate | None) -> None:
         self.limit = limit
         self.rate = rate
         self.running = 0
         self.back = 0  # Slots that jobs which stepped aside wait to take again.
+        self.sent = 0  # Jobs that went on and have not begun: each is a begin that is to come.
         self.holders = 0  # Jobs that run or have stepped aside.
         # The newest begins in their order, as many as the rate allows.
         self.begun: deque[float] | None = None if rate is None else deque(maxlen=rate.count)
@@ -41,17 +45,20 @@ class Tally:
 
     @property
     def full(self) -> bool:
-        """Whether no new job may have a slot."""
+        """Whether no new job may have a slot, until something happens to one that has."""
+        if self.rate is not None and self.sent >= self.rate.count:
+            return True
         return self.limit is not None and self.running + self.back >= self.limit
 
     def opens_at(self, now: float) -> float:
-        """When the rate lets the next job begin; not after ``now``: it does."""
+        """When the rate lets the next job begin; not after ``now``: it does. Not while it is
+        `full`."""
         begun = self.begun
-        if begun is None or self.rate is None or len(begun) < self.rate.count:
+        if begun is None or self.rate is None or len(begun) + self.sent < self.rate.count:
             return now
         if begun[-1] > now:
             begun = self._set_back(begun, now)
-        return begun[0] + self.rate.period
+        return begun[len(begun) + self.sent - self.rate.count] + self.rate.period
 
     @property
     def fades_at(self) -> float:
@@ -91,6 +98,7 @@ class Tally:
 
 
 T = TypeVar("T", bound=Tally)
+HAVE: tuple[State, ...] = ("sent", "runs")
 
 
 class Held(Generic[T]):
@@ -98,12 +106,13 @@ class Held(Generic[T]):
 
     __slots__ = ("state", "tallies")
 
-    def __init__(self, *tallies: T) -> None:
+    def __init__(self, *tallies: T, state: State = "runs") -> None:
         self.tallies = tallies
-        self.state: State = "runs"
+        self.state = state
         for tally in tallies:
             tally.holders += 1
             tally.running += 1
+            tally.sent += state == "sent"
 
     @property
     def fits(self) -> bool:
@@ -117,7 +126,8 @@ class Held(Generic[T]):
     def become(self, state: State) -> None:
         """Change the counts."""
         for tally in self.tallies:
-            tally.running += (state == "runs") - (self.state == "runs")
+            tally.running += (state in HAVE) - (self.state in HAVE)
+            tally.sent += (state == "sent") - (self.state == "sent")
             tally.back += (state == "back") - (self.state == "back")
             tally.holders -= state == "over"
         self.state = state

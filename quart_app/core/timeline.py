@@ -55,7 +55,7 @@ def timeline(job: Job, steps: Mapping[str, KeptStep], lane: Lane | None) -> list
     >>> [(row.action, row.where, row.status) for row in rows]
     [('opened', 'web process', 'queued'), ('attempt 1 began', 'event loop', 'running')]
     """
-    place = PLACES[lane]
+    place = _place(lane, job.worker)
     rows = [_opened(job)]
 
     def add(at: float, action: str, where: str, status: Status) -> None:
@@ -64,8 +64,9 @@ def timeline(job: Job, steps: Mapping[str, KeptStep], lane: Lane | None) -> list
         )
 
     for attempt in job.history:
-        add(attempt.started_at, f"attempt {attempt.attempt} began", place, "running")
-        add(attempt.ended_at, _ended(attempt), place, _after(attempt))
+        where = _place(lane, attempt.worker)
+        add(attempt.started_at, f"attempt {attempt.attempt} began", where, "running")
+        add(attempt.ended_at, _ended(attempt), where, _after(attempt))
     if job.started_at is not None:
         add(job.started_at, f"attempt {max(1, job.attempt)} began", place, "running")
     for name, step in steps.items():
@@ -77,6 +78,10 @@ def timeline(job: Job, steps: Mapping[str, KeptStep], lane: Lane | None) -> list
         where = place if job.started_at is not None else WEB
         add(job.finished_at, _end(job), UPKEEP if job.reason == "expired" else where, job.status)
     return sorted(rows, key=lambda row: row.at)
+
+
+def _place(lane: Lane | None, worker: str | None) -> str:
+    return PLACES[lane] if worker is None else f"{PLACES[lane]} of {worker}"
 
 
 def _opened(job: Job) -> Entry:

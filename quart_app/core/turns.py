@@ -27,6 +27,10 @@ SET_BACK = 1.0
 class Turns:
     """The waiting jobs of one lane. Every ``now`` and ``at`` is in seconds of one clock.
 
+    Args:
+        begin: whether who goes on has begun by that. Otherwise it is on its way, and keeps a place
+            in the rates, until `adopt` or `done` says what has become of it.
+
     Higher priority goes first. Among tasks of one priority the one that has waited longest is next
     (each job brings its task a ticket), within a task its keys take turns, and within a key who
     came first goes first. A task or key that may not go on holds up no other.
@@ -41,7 +45,8 @@ class Turns:
     'b'
     """
 
-    def __init__(self) -> None:
+    def __init__(self, begin: bool = True) -> None:
+        self._begin = begin
         self.waits: dict[str, Line] = {}
         """The jobs that wait, each with its line; to be asked whether there are any."""
         self._tasks: dict[str, TaskTally] = {}
@@ -128,11 +133,52 @@ class Turns:
         group.tickets.popleft()
         group.listed = None
         group.ring.move_to_end(line)
-        self._count(job_id, group.task, line.tally, now)
+        if self._begin:
+            self._count(job_id, group.task, line.tally, now)
+        else:
+            self._hold(job_id, "sent", group.task, _both(group.task, line.tally))
         self._left(line)
         if group.lines:
             group.enter()
         return job_id
+
+    def send(self, job_id: str, task: str, limits: Limits, key: str | None) -> None:
+        """A job is on its way that did not go on from here; nothing if it counts already."""
+        self.remove(job_id)
+        if job_id not in self.runs:
+            tally = self._task(task, limits)
+            self._hold(job_id, "sent", tally, _both(tally, tally.of_key(_key(limits, key))))
+
+    def adopt(
+        self, job_id: str, task: str, limits: Limits, key: str | None, at: float | None
+    ) -> None:
+        """A job runs, wherever it went on from; nothing if it counts as running already.
+
+        Args:
+            at: when it has begun, for the rates; None where they know (`grant`).
+        """
+        self.remove(job_id)
+        held = self.runs.get(job_id)
+        if held is not None and held.state != "sent":
+            return
+        tally = self._task(task, limits)
+        tallies = _both(tally, tally.of_key(_key(limits, key)))
+        if at is not None:
+            self._begins(at, *tallies)
+        if held is None:
+            self._hold(job_id, "runs", tally, tallies)
+        else:
+            self._become(job_id, "runs", "sent")
+
+    def sent_of(self, task: str) -> list[str]:
+        """The jobs of a task that are on their way."""
+        of = ((each, held) for each, held in self.runs.items() if held.state == "sent")
+        return [each for each, held in of if held.tallies[0].task.name == task]
+
+    def sent(self, job_id: str) -> bool:
+        """Whether the job is on its way."""
+        held = self.runs.get(job_id)
+        return held is not None and held.state == "sent"
 
     def grant(self, task: str, limits: Limits, key: str | None, at: float) -> None:
         """A job began then: for the rates after a restart, best in the order of the moments."""
@@ -147,8 +193,9 @@ class Turns:
         """A job runs no more, if it did."""
         held = self.runs.pop(job_id, None)
         if held is not None:
+            sooner = held.state == "sent"  # It has not begun, and will not.
             held.become("over")
-            self._give_back(held)
+            self._give_back(held, sooner)
 
     # Who waits for others meanwhile.
 
@@ -233,12 +280,24 @@ class Turns:
 
     def _count(self, job_id: str, task: TaskTally, key: KeyTally | None, now: float) -> None:
         """It runs, and has begun."""
-        tallies: tuple[Counted, ...] = (task,) if key is None else (task, key)
+        tallies = _both(task, key)
+        self._begins(now, *tallies)
+        if task.counts:
+            self.runs[job_id] = Held(*tallies)
+
+    def _begins(self, now: float, *tallies: Counted) -> None:
         for tally in tallies:
             tally.begin(now)
             self._fade(tally)
-        if task.counts:
-            self.runs[job_id] = Held(*tallies)
+
+    def _hold(
+        self, job_id: str, state: State, task: TaskTally, tallies: tuple[Counted, ...]
+    ) -> None:
+        """It counts, also where only its begin matters: that is to be counted once."""
+        if task.bounded:
+            self.runs[job_id] = Held(*tallies, state=state)
+        else:
+            self._close(task)
 
     def _become(self, job_id: str, state: State, *sources: State) -> None:
         held = self.runs.get(job_id)
@@ -246,10 +305,10 @@ class Turns:
             held.become(state)
             self._give_back(held)
 
-    def _give_back(self, held: Held[Counted]) -> None:
-        """There may be slots for others."""
+    def _give_back(self, held: Held[Counted], sooner: bool = False) -> None:
+        """There may be slots for others, and a begin ``sooner`` than was reckoned."""
         for tally in held.tallies:
-            if tally.parked == "slot" and not tally.full:
+            if (tally.parked == "slot" and not tally.full) or (tally.parked == "rate" and sooner):
                 self._release(tally)
             self._close(tally)
 
@@ -317,6 +376,14 @@ class Turns:
         elif not tally.lines:
             tally.task.keys.pop(tally.key, None)
             self._close(tally.task)
+
+
+def _both(task: TaskTally, key: KeyTally | None) -> tuple[Counted, ...]:
+    return (task,) if key is None else (task, key)
+
+
+def _key(limits: Limits, key: str | None) -> str | None:
+    return None if limits.key is None else key
 
 
 def _last_first(band: Band) -> int:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from typing import Any
 
 from quart_app.core.alarm import Alarm
 from quart_app.core.backlog import Backlog
@@ -17,8 +18,9 @@ from quart_app.core.ledger import Ledger
 from quart_app.core.ports import Store
 from quart_app.core.registry import Registry
 from quart_app.domain.errors import StoreUnavailable
-from quart_app.domain.jobs import Failure, Job, Query, Retention
+from quart_app.domain.jobs import Failure, Job, Retention
 from quart_app.domain.outcomes import decide_lost
+from quart_app.domain.queries import Query
 from quart_app.domain.status import Move
 from quart_app.domain.tasks import Catalog
 
@@ -67,6 +69,12 @@ class Upkeep:
     def start(self) -> None:
         """Begin the loops, on this event loop."""
         self._ledger.on_scheduled = self._alarm.at
+        self._loops = [
+            asyncio.create_task(work, name=f"upkeep-{name}") for name, work in self.works().items()
+        ]
+
+    def works(self) -> dict[str, Coroutine[Any, Any, None]]:
+        """The loops by name, each to be begun."""
         works = {
             "due": self._forever(1.0, self.due, self._due_nudge),
             "expire": self._forever(1.0, self.expire),
@@ -75,9 +83,11 @@ class Upkeep:
         }
         if not self._store.volatile:
             works["remember"] = self._forever(60.0, self.remember)
-        self._loops = [
-            asyncio.create_task(work, name=f"upkeep-{name}") for name, work in works.items()
-        ]
+        return works
+
+    def due_at(self, run_at: float) -> None:
+        """A job is due then."""
+        self._alarm.at(run_at)
 
     async def stop(self) -> None:
         """End the loops and wait until they have."""

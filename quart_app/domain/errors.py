@@ -10,6 +10,7 @@ and what the caller can do next. No formatting of responses. The tree::
     │   ├── NoSuchJob             404
     │   ├── NoSuchTask            404
     │   ├── NotFinished           409  the job is not over yet
+    │   ├── NotRunning            409  asked for the code of a job that does not run
     │   ├── JobFailed             409  asked for the result of a failed job
     │   ├── JobCanceled           409  asked for the result of a canceled job
     │   ├── BodyTooLarge          413
@@ -32,6 +33,7 @@ and what the caller can do next. No formatting of responses. The tree::
 
 from __future__ import annotations
 
+import re
 from typing import Any, ClassVar
 
 PROBLEM_PREFIX = "urn:quart-app:problem:"
@@ -99,6 +101,14 @@ class NotFinished(JobsError):
     status = 409
     slug = "not-finished"
     title = "The job is not over yet"
+
+
+class NotRunning(JobsError):
+    """The request is about the code of a job, and none of it runs."""
+
+    status = 409
+    slug = "not-running"
+    title = "The job is not running"
 
 
 class JobFailed(JobsError):
@@ -231,6 +241,15 @@ class InvalidTask(TypeError):
     """The decorated function cannot be a task; the message says which part, and what would do."""
 
 
+def without_password(url: str) -> str:
+    """A URL as it may be shown and logged.
+
+    >>> without_password("redis://me:secret@host:6379/0")
+    'redis://me:...@host:6379/0'
+    """
+    return re.sub(r"(://[^:/@\s]*):[^@\s]*@", r"\1:...@", url)
+
+
 class InvalidSetting(ValueError):
     """A setting is wrong.
 
@@ -242,6 +261,8 @@ class InvalidSetting(ValueError):
     """
 
     def __init__(self, name: str, value: object, expected: str, source: str) -> None:
+        if isinstance(value, str):
+            value = without_password(value)
         super().__init__(f"{name}={value!r} (from {source}) is not valid: it must be {expected}")
         self.name = name
         self.value = value

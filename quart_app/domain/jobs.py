@@ -12,7 +12,6 @@ from collections.abc import Mapping
 import msgspec
 from msgspec.structs import replace
 
-from quart_app.domain.secrets import hide
 from quart_app.domain.status import TERMINAL, Move, Reason, Status
 
 EMPTY_ARGS = b"{}"
@@ -25,10 +24,8 @@ HISTORY = 50
 
 
 class Failure(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """Why a job failed: a short code (the exception's class) and a sentence for people.
-
-    The traceback is in the log; it is kept here only while debugging is on.
-    """
+    """Why a job failed: a short code (the exception's class) and a sentence for people. The
+    traceback is in the log; it is kept here only while debugging is on."""
 
     code: str
     message: str
@@ -60,16 +57,15 @@ class Progress(msgspec.Struct, frozen=True, gc=False):
 
 
 class Attempt(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """An attempt that ended without ending its job: ``reason`` says why, ``error`` what was raised.
-
-    The one that a job is in, or that ended it, is told by the job's own fields.
-    """
+    """An attempt that ended without ending its job, for a ``reason``. The one that a job is in, or
+    that ended it, is told by the job's own fields."""
 
     attempt: int
     started_at: float
     ended_at: float
     reason: Reason
     error: Failure | None = None
+    worker: str | None = None
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -79,7 +75,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     JSON as bytes: what was checked is what is kept, shown and run. ``order`` is the place in which
     the job was opened and never changes; ``seq`` is that of its newest event. ``history`` has its
     earlier attempts, the newest `HISTORY` of them. ``turn`` is the key by which limits and fairness
-    count it, ``unique`` the one of which its task has one unfinished job.
+    count it, ``unique`` the one of which its task has one unfinished job. ``worker`` is the process
+    that its attempt began in, where there may be several; ``waits`` is noted there while the job
+    waits for its children.
     """
 
     id: str
@@ -108,6 +106,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     result: bytes | None = None
     error: Failure | None = None
     history: tuple[Attempt, ...] = ()
+    worker: str | None = None
+    waits: bool = False
     order: int = 0
     seq: int = 0
 
@@ -165,6 +165,22 @@ class JobEvent(msgspec.Struct, frozen=True, gc=False):
     job: Job
 
 
+class JobLine(msgspec.Struct, frozen=True, gc=False):
+    """What is told about a job's log: a line, and whose it is."""
+
+    job_id: str
+    line: LogLine
+
+    @property
+    def seq(self) -> int:
+        """That of the line."""
+        return self.line.seq
+
+
+Heard = JobEvent | JobLine
+"""What is heard of other processes."""
+
+
 class Change(msgspec.Struct, frozen=True, gc=False):
     """A move to be made, fenced: it holds only for a job in the move's sources.
 
@@ -174,6 +190,7 @@ class Change(msgspec.Struct, frozen=True, gc=False):
         attempt: makes the change hold only for this attempt, so that a late writer is refused.
         reason, result, error, run_at: what becomes of the job's fields.
         cause: why the attempt ended, where that is not the job's ``reason`` (retry).
+        worker: in which process the attempt begins.
     """
 
     move: Move
@@ -184,6 +201,7 @@ class Change(msgspec.Struct, frozen=True, gc=False):
     error: Failure | None = None
     run_at: float | None = None
     cause: Reason | None = None
+    worker: str | None = None
 
 
 class RequestKey(msgspec.Struct, frozen=True, gc=False):
@@ -214,31 +232,7 @@ class Note(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     unresponsive: bool = False
     progress: Progress | None = None
     postponed: Postponed | None = None
-
-
-class Query(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """Which jobs to list: every filter that is set must hold. Newest first.
-
-    Args:
-        before: only jobs opened before this ``order`` (the cursor), exclusive.
-        limit: rows a page, 1 to 100.
-        text: found, ignoring case, in the id, task, tags, arguments or error.
-    """
-
-    statuses: frozenset[Status] = frozenset()
-    task: str | None = None
-    tag: str | None = None
-    parent: str | None = None
-    text: str | None = None
-    before: int | None = None
-    limit: int = 50
-
-
-class Page(msgspec.Struct, frozen=True):
-    """One page of a list; ``next`` is the cursor of the following one, or None at the end."""
-
-    jobs: list[Job]
-    next: int | None
+    waits: bool | None = None
 
 
 class Keep(msgspec.Struct, frozen=True, gc=False):
@@ -279,6 +273,8 @@ def apply(job: Job, change: Change, seq: int) -> Job | None:
             started_at=change.at,
             updated_at=change.at,
             progress=None,
+            worker=change.worker,
+            waits=False,
             seq=seq,
         )
     return _ended(job, change, seq) if move.terminal else _put_back(job, change, seq)
@@ -292,6 +288,7 @@ def _ended(job: Job, change: Change, seq: int) -> Job:
         finished_at=change.at,
         updated_at=change.at,
         unresponsive=False,
+        waits=False,
         result=change.result,
         error=change.error,
         seq=seq,
@@ -309,11 +306,14 @@ def _put_back(job: Job, change: Change, seq: int) -> Job:
         ended_at=change.at,
         reason=change.cause or change.reason or "error",
         error=change.error,
+        worker=job.worker,
     )
     return replace(
         job,
         status=change.move.target,
         reason=change.reason,
+        worker=None,
+        waits=False,
         # A shutdown is nobody's failure: the attempt that it cut off is not counted.
         attempt=job.attempt - 1 if change.move is INTERRUPT else job.attempt,
         run_at=change.run_at,
@@ -344,29 +344,8 @@ def annotate(job: Job, note: Note, seq: int) -> Job | None:
         # A job that was put back meanwhile waits: it is not the one that did not stop.
         unresponsive=job.unresponsive or (note.unresponsive and job.status == "running"),
         progress=note.progress or job.progress,
+        waits=job.waits if note.waits is None else note.waits and job.status == "running",
     )
     if noted == job and postponed is None:
         return None
     return replace(noted, updated_at=note.at, seq=seq)
-
-
-def matches(job: Job, query: Query) -> bool:
-    """Whether a job passes the filters of a query (not its cursor).
-
-    >>> matches(Job(id="a", task="report"), Query(task="report", text="REP"))
-    True
-    """
-    if query.statuses and job.status not in query.statuses:
-        return False
-    if query.task is not None and job.task != query.task:
-        return False
-    if query.tag is not None and query.tag not in job.tags:
-        return False
-    if query.parent is not None and query.parent != job.parent:
-        return False
-    if query.text is None:
-        return True
-    text = query.text.lower()
-    error = "" if job.error is None else f"{job.error.code} {job.error.message}"
-    fields = (job.id, job.task, *job.tags, hide(job.args).decode(), error)
-    return any(text in field.lower() for field in fields)

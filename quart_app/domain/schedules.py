@@ -243,6 +243,20 @@ def _change(zone: dt.tzinfo, offset: int, after: int, until: int) -> int | None:
     return None
 
 
+def in_words(schedule: Schedule) -> str:
+    """When it is due, as one would say it.
+
+    >>> in_words(Schedule(cron="30 9 * * 1-5", timezone="Europe/Berlin"))
+    'At 09:30 on Monday through Friday (Europe/Berlin)'
+    >>> in_words(Schedule(every=90.0))
+    'every 90 seconds'
+    """
+    if schedule.cron is None:
+        return f"every {schedule.every:g} seconds"
+    said = CronSim(schedule.cron, YEAR_2000).explain()
+    return f"{said} ({schedule.timezone or 'UTC'})"
+
+
 def due_between(schedule: Schedule, after: float, until: float, most: int) -> list[float]:
     """The due times that are later than ``after`` and not later than ``until``.
 

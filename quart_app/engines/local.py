@@ -50,6 +50,8 @@ class LocalEngine:
     ['a']
     """
 
+    shared = False
+
     def __init__(
         self, rooms: Mapping[Lane, int], context: contextvars.Context | None = None
     ) -> None:

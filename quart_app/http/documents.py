@@ -29,6 +29,7 @@ class AttemptDocument(msgspec.Struct, frozen=True, kw_only=True):
     ended: Moment
     reason: Reason
     error: Failure | UnsetType = UNSET
+    worker: str | UnsetType = UNSET
 
 
 class JobDocument(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,6 +58,7 @@ class JobDocument(msgspec.Struct, frozen=True, kw_only=True):
     retry_of: str | None
     parent: str | None
     children: Link | UnsetType = UNSET
+    worker: str | UnsetType = UNSET
     url: Link
     result: Raw | UnsetType = UNSET
     error: Failure | UnsetType = UNSET
@@ -127,6 +129,7 @@ def document(job: Job, service: Service, base: str) -> JobDocument:
         retry_of=job.retry_of,
         parent=job.parent,
         children=f"{base}/jobs?parent={job.id}" if service.may_start(job) else UNSET,
+        worker=job.worker or UNSET,
         url=f"{base}/jobs/{job.id}",
         result=Raw(job.result or b"null") if job.status == "succeeded" else UNSET,
         error=job.error or UNSET if job.status == "failed" else UNSET,
@@ -141,6 +144,7 @@ def _attempt(attempt: Attempt) -> AttemptDocument:
         ended=moment(attempt.ended_at) or "",
         reason=attempt.reason,
         error=attempt.error or UNSET,
+        worker=attempt.worker or UNSET,
     )
 
 

@@ -41,6 +41,7 @@ class MetaRoutes:
         add("/tasks/<task>", "get_task", self.get_task, methods=["GET"])
         add("/tasks/<task>/pause", "pause_task", self.pause_task, methods=["POST"])
         add("/tasks/<task>/resume", "resume_task", self.resume_task, methods=["POST"])
+        add("/workers", "list_workers", self.list_workers, methods=["GET"])
         add("/healthz", "healthz", self.healthz, methods=["GET"])
         add("/readyz", "readyz", self.readyz, methods=["GET"])
         add("/openapi.json", "openapi", self.openapi, methods=["GET"])
@@ -104,6 +105,14 @@ class MetaRoutes:
             url=f"{base}/tasks/{quote(task.name)}",
             start=f"{base}/start/{quote(task.name)}",
         )
+
+    async def list_workers(self) -> Response:
+        """The processes that work with these jobs and are alive."""
+        workers = [
+            {**msgspec.structs.asdict(each), "started_at": moment(each.started_at)}
+            for each in await self._site.limits.workers()
+        ]
+        return _json(200, {"workers": workers})
 
     async def healthz(self) -> Response:
         """Alive: the loop runs. Says what last blocked it."""

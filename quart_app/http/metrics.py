@@ -101,7 +101,7 @@ class Metrics:
         service = self._site.service
         if not self._counting:  # Who is never asked counts for nobody: that would cost every job.
             self._counting = True
-            service.hub.subscribe_ends(self._on_end)
+            service.hub.subscribe_own_ends(self._on_end)
         self._gauges = list(await self._read(service))
         body = prometheus.generate_latest(self._registry)
         headers = {"Cache-Control": "no-store", "Content-Type": prometheus.CONTENT_TYPE_LATEST}

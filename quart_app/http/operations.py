@@ -85,6 +85,13 @@ def query(name: str, schema: Schema, description: str) -> Schema:
 TEXT: Schema = {"type": "string"}
 URL: Schema = {"type": "string", "format": "uri"}
 SECONDS: Schema = {"type": "integer", "minimum": 0}
+LASTED: Schema = {"type": "number", "minimum": 0, "maximum": 1e10}
+SINCE: Schema = {
+    "anyOf": [
+        {"type": "string", "pattern": r"^[0-9]{1,9}(\.[0-9]{1,3})?[smhd]$"},
+        {"type": "string", "format": "date-time"},
+    ]
+}
 SEQ: Schema = {"type": "integer", "minimum": 0, "maximum": 10**18 - 1}
 STATUS: Schema = {"enum": list(STATUSES)}
 OBJECT: Schema = {"type": "object"}
@@ -146,12 +153,21 @@ ACCEPTED: Answer = (ref(JobDocument), "Accepted; it goes on in the background", 
 STARTS: dict[int, Answer] = {200: ENDED, 202: (*ACCEPTED[:2], {**LOCATED, **STARTED})}
 CANCELING: Answer = (ref(JobDocument), "Canceling is under way", LOCATED)
 
-LISTING = (
+FILTERS = (
     query("status", {"type": "array", "items": STATUS}, "Only jobs in one of these statuses"),
     query("task", TEXT, "Only jobs of this task"),
     query("tag", TEXT, "Only jobs with this tag"),
     query("parent", TEXT, "Only jobs that this job has started"),
     query("q", TEXT, "Only jobs with this text in id, task, tags, arguments or error"),
+    query("key", TEXT, "Only jobs that were started with this key"),
+    query("error", TEXT, "Only failed jobs with this in their error, or with this fingerprint"),
+    query("longer", LASTED, "Only jobs that have run longer, in seconds"),
+    query("shorter", LASTED, "Only jobs that have run shorter, in seconds"),
+    query("since", SINCE, "Only jobs opened since then: 15m, 1h, 7d ago, or a date-time"),
+    query("until", SINCE, "Only jobs opened before then"),
+)
+LISTING = (
+    *FILTERS,
     query("limit", {"type": "integer", "minimum": 1, "maximum": 100}, "Jobs a page"),
     query("cursor", {"type": "integer", "minimum": 1, "maximum": 2**62}, "From the page before"),
 )
@@ -163,7 +179,15 @@ MATCH: Schema = {
         "task": TEXT,
         "tag": TEXT,
         "parent": TEXT,
-        "q": TEXT,
+        **dict.fromkeys(("q", "key", "error"), TEXT),
+        **dict.fromkeys(("since", "until"), SINCE),
+        **dict.fromkeys(("longer", "shorter"), LASTED),
+        "args": {
+            "type": "object",
+            "description": "Names of arguments, each with its value",
+            "additionalProperties": {"type": ["string", "number", "boolean", "null"]},
+            "maxProperties": 10,
+        },
     },
     "additionalProperties": False,
 }
@@ -182,6 +206,13 @@ def _exactly(name: str, schema: Schema, **others: Schema) -> Schema:
 CANCEL: Schema = {
     "anyOf": [
         _exactly("id", TEXT),
+        _exactly("ids", {"type": "array", "items": TEXT}),
+        _exactly("match", MATCH, dry_run={"type": "boolean"}),
+    ]
+}
+
+RETRY: Schema = {
+    "anyOf": [
         _exactly("ids", {"type": "array", "items": TEXT}),
         _exactly("match", MATCH, dry_run={"type": "boolean"}),
     ]
@@ -284,6 +315,49 @@ OPERATIONS: dict[str, Operation] = {
         problems={**STARTING, 409: "It is not over yet"},
         body=OBJECT,
     ),
+    "count_jobs": Operation(
+        group="jobs",
+        answers={200: (OBJECT, "How many pass, by status; capped where there may be more", {})},
+        problems={**BAD, **DOWN},
+        parameters=FILTERS,
+    ),
+    "retry_many": Operation(
+        group="jobs",
+        answers={200: (OBJECT, "How many matched, how many were started, and the new ids", {})},
+        problems={**BAD, **OTHER, **BODY, **TASK_FULL, **DOWN},
+        body=RETRY,
+        body_required=True,
+    ),
+    "job_stack": Operation(
+        group="jobs",
+        answers={200: (OBJECT, "Where its code is, the innermost line last", {})},
+        problems={**MISSING, 409: "It is not running", **DOWN},
+    ),
+    "errors": Operation(
+        group="jobs",
+        answers={200: (OBJECT, "The kinds of errors, those that came last first", {})},
+        problems={**BAD, **DOWN},
+        parameters=(
+            query("since", SINCE, "1h where it is not given"),
+            query("task", TEXT, "Only of this task"),
+        ),
+    ),
+    "list_schedules": Operation(
+        group="tasks", answers={200: (OBJECT, "When tasks start by themselves", {})}, problems=DOWN
+    ),
+    "run_schedule": Operation(
+        group="tasks",
+        answers={202: ACCEPTED},
+        problems={**OTHER, **MISSING, 422: "It needs arguments", **TASK_FULL, **DOWN},
+    ),
+    "stats": Operation(
+        group="service", answers={200: (OBJECT, "How it does now", {})}, problems=DOWN
+    ),
+    "list_settings": Operation(
+        group="service",
+        answers={200: (OBJECT, "Each setting, and where it came from", {})},
+        problems=DOWN,
+    ),
     "list_tasks": Operation(
         group="tasks", answers={200: (ref(TaskList), "The catalog", {})}, problems=DOWN
     ),
@@ -307,6 +381,9 @@ OPERATIONS: dict[str, Operation] = {
         answers={200: (TEXT, "The figures for Prometheus", {})},
         problems={501: "prometheus-client is not installed", **DOWN},
         media="text/plain",
+    ),
+    "list_workers": Operation(
+        group="service", answers={200: (OBJECT, "Each with what it last said", {})}, problems=DOWN
     ),
     "healthz": Operation(group="service", answers={200: (OBJECT, "Alive", {})}, problems=DOWN),
     "readyz": Operation(

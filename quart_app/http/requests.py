@@ -21,17 +21,12 @@ from quart import Request
 from werkzeug.exceptions import RequestTimeout
 
 from quart_app.domain.errors import BadInput, BodyTooLarge, NotJSON, OtherSite
-from quart_app.domain.jobs import Query
-from quart_app.domain.status import STATUSES, Status
 from quart_app.http.site import Limits
 
 STRINGS = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 """A string, also one that does not end: then the pattern goes over the body once all the same."""
 BRACKETS = re.compile(rb"[\[\]{}]")
 HOST = re.compile(r"(?:[A-Za-z0-9._~-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
-FILTERS = ("status", "task", "tag", "parent", "q", "limit", "cursor")
-MATCH = FILTERS[:5]
-"""Those that a cancel of many takes."""
 
 
 class Fields(dict[str, str]):
@@ -291,65 +286,7 @@ def address_of(server: tuple[str, int | None] | None) -> str:
     return f"{name}:{server[1]}"
 
 
-def read_query(request: Request) -> Query:
-    """The filters and the cursor of a list.
-
-    Raises:
-        BadInput: an unknown filter, or a value that it cannot have.
-    """
-    values = request.args
-    for name in values:
-        if name not in FILTERS:
-            raise BadInput(
-                f"There is no filter {name[:50]!r}; the filters are {', '.join(FILTERS)}"
-            )
-        if name != "status" and len(values.getlist(name)) > 1:
-            raise BadInput(f"{name} is given more than once")
-    return Query(
-        statuses=_statuses(
-            [part for value in values.getlist("status") for part in value.split(",")]
-        ),
-        task=values.get("task"),
-        tag=values.get("tag"),
-        parent=values.get("parent"),
-        text=values.get("q"),
-        limit=_number("limit", values.get("limit", "50"), 1, 100),
-        before=_number("cursor", values["cursor"], 1, 2**62) if "cursor" in values else None,
-    )
-
-
-def read_match(match: Any) -> Query:
-    """The filters of a cancel: the same, as a JSON object.
-
-    Raises:
-        BadInput: an unknown filter, or a value that it cannot have.
-    """
-    if not isinstance(match, dict) or not set(match) <= set(MATCH):
-        raise BadInput(f"match is an object of {', '.join(MATCH)}")
-    status = match.get("status", [])
-    statuses = status if isinstance(status, list) else [status]
-    if "status" in match and not statuses:  # Perhaps by accident, and all would be canceled.
-        raise BadInput("status is empty: name at least one, or leave it out")
-    for name in ("task", "tag", "parent", "q"):
-        if not isinstance(match.get(name, ""), str):
-            raise BadInput(f"{name} is a string")
-    return Query(
-        statuses=_statuses(statuses),
-        task=match.get("task"),
-        tag=match.get("tag"),
-        parent=match.get("parent"),
-        text=match.get("q"),
-    )
-
-
-def _statuses(names: list[Any]) -> frozenset[Status]:
-    for name in names:
-        if name not in STATUSES:
-            raise BadInput(f"status is one of {', '.join(STATUSES)}, not {str(name)[:50]!r}")
-    return frozenset(names)
-
-
-def _number(name: str, value: str, least: int, most: int) -> int:
-    if value.isascii() and value.isdigit() and len(value) < 20 and least <= int(value) <= most:
-        return int(value)
-    raise BadInput(f"{name} is a number from {least} to {most}, not {value[:50]!r}")
+def base_of(request: Request, prefix: str) -> str:
+    """The absolute URL under which we are mounted, as the request was sent to it."""
+    host = Fields(request.scope["headers"]).get("host") or address_of(request.scope["server"])
+    return base_url(request.scheme, host, request.root_path) + prefix

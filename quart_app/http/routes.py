@@ -23,18 +23,16 @@ from quart_app.domain.jobs import Job
 from quart_app.domain.options import Options
 from quart_app.domain.tasks import Task
 from quart_app.http.documents import document, encode, encode_value
+from quart_app.http.filters import FILTERS, read_match, read_query
 from quart_app.http.options import read_options
 from quart_app.http.requests import (
-    MATCH,
     NO_PREFERENCE,
     Fields,
     Preference,
     address_of,
     base_url,
     read_json,
-    read_match,
     read_preference,
-    read_query,
     refuse_other_site,
 )
 from quart_app.http.site import Site
@@ -155,7 +153,7 @@ class JobRoutes:
             done: Canceled = await cancel_each(self._service, what)
         else:
             try:
-                query = read_match(what)
+                query = read_match(what, self._service.ledger.clock())
             except BadInput as error:
                 raise InvalidRequest(error.detail) from None
             done = await cancel_matching(self._service, query, dry_run=dry_run)
@@ -164,7 +162,7 @@ class JobRoutes:
     async def list_jobs(self) -> Response:
         """List jobs, newest first."""
         current, _, base = self._read()
-        page = await self._service.page(read_query(current))
+        page = await self._service.page(read_query(current, self._service.ledger.clock()))
         following = None
         if page.next is not None:
             kept = [pair for pair in current.args.items(multi=True) if pair[0] != "cursor"]
@@ -262,5 +260,5 @@ def _cancel_what(value: Any) -> tuple[str | list[str] | dict[str, Any], bool]:
         return what, False
     if named[0] == "match" and isinstance(what, dict):
         return what, dry_run
-    filters = ", ".join(MATCH)
+    filters = ", ".join((*FILTERS, "args"))
     raise InvalidRequest(f"id is a string, ids are strings, match is an object of {filters}")

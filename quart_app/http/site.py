@@ -12,6 +12,11 @@ import msgspec
 
 from quart_app.core.service import Service
 from quart_app.domain.errors import StoreUnavailable
+from quart_app.domain.workers import Worker
+
+
+async def _nobody() -> list[Worker]:
+    return []
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,6 +31,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         get_start: whether ``GET /start`` exists.
         trusted_origins: other sites whose pages may start and cancel jobs.
         health: further members of ``/healthz``.
+        workers: the processes that work with the jobs.
+        settings: each with its value and where that came from.
     """
 
     max_body: int = 65_536
@@ -36,6 +43,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     get_start: bool = True
     trusted_origins: frozenset[str] = frozenset()
     health: Callable[[], dict[str, Any]] = dict
+    workers: Callable[[], Awaitable[list[Worker]]] = _nobody
+    settings: Callable[[], list[dict[str, Any]]] = list
 
 
 class Site:

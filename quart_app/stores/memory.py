@@ -23,14 +23,12 @@ from quart_app.domain.jobs import (
     KeptStep,
     LogLine,
     Note,
-    Page,
-    Query,
     RequestKey,
     Retention,
     annotate,
     apply,
-    matches,
 )
+from quart_app.domain.queries import Page, Query, matches
 from quart_app.domain.queues import Waiting, begun, in_turns
 from quart_app.domain.status import STATUSES, TERMINAL, WAITING, Status
 from quart_app.stores.memory_logs import Logs

@@ -18,7 +18,8 @@ from quart import Quart
 from quart_app.app import EXTENSION, create_app, get_jobs
 from quart_app.core.handles import JobHandle
 from quart_app.core.service import Service
-from quart_app.domain.jobs import Job, JobEvent, Query
+from quart_app.domain.jobs import Job, JobEvent
+from quart_app.domain.queries import Query
 from quart_app.domain.status import Move, Status
 from quart_app.domain.tasks import Catalog, Task
 from quart_app.settings import PREFIX, SETTINGS, Settings

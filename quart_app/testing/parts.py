@@ -144,7 +144,8 @@ class WatchedParts(Parts):
 
     def hold(self) -> None:
         """Let nothing begin: an engine that does not work has no room, and jobs wait before it."""
-        self.engine._run = None
+        engine: Any = self.engine
+        engine._run = None
 
     @contextlib.asynccontextmanager
     async def released(self) -> AsyncIterator[None]:

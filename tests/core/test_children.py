@@ -9,7 +9,7 @@ import pytest
 from quart_app.core.context import Context
 from quart_app.core.start import task
 from quart_app.domain.errors import JobFailed
-from quart_app.domain.jobs import Query
+from quart_app.domain.queries import Query
 from tests.core.support import Core
 
 pytestmark = pytest.mark.virtual

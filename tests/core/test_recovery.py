@@ -13,9 +13,10 @@ import pytest
 from quart_app.core.context import Context
 from quart_app.core.upkeep import BATCH
 from quart_app.domain.errors import KeyReused, StoreUnavailable
-from quart_app.domain.jobs import Change, Failure, Job, Query
+from quart_app.domain.jobs import Change, Failure, Job
 from quart_app.domain.options import make_options
 from quart_app.domain.outcomes import Outcome
+from quart_app.domain.queries import Query
 from quart_app.domain.retries import Retry
 from quart_app.domain.status import Move
 from quart_app.domain.tasks import Task

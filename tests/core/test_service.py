@@ -24,8 +24,9 @@ from quart_app.domain.errors import (
     NotFinished,
     QueueFull,
 )
-from quart_app.domain.jobs import Change, Job, Query
+from quart_app.domain.jobs import Change, Job
 from quart_app.domain.options import Options
+from quart_app.domain.queries import Query
 from quart_app.domain.status import Move
 from quart_app.domain.tasks import Task
 from quart_app.stores.memory import MemoryStore

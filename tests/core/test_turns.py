@@ -304,6 +304,185 @@ def test_jobs_without_limits_are_suspended_at_no_cost() -> None:
     check_empty(turns)
 
 
+# Jobs that begin elsewhere.
+
+
+def test_a_job_that_runs_already_counts_once() -> None:
+    """Whoever let it go on; it waits no more, and its end frees one slot."""
+    turns, limits = Turns(), make_limits(limit=2)
+    put(turns, "t", limits, "abc")
+    for _ in range(3):
+        turns.adopt("x", "t", limits, None, 0.0)
+        turns.adopt("a", "t", limits, None, 0.0)
+    assert len(turns) == 2
+    assert taken(turns) == ""
+    turns.done("x")
+    assert taken(turns) == "b"
+    for job_id in "ab":
+        turns.done(job_id)
+    assert taken(turns) == "c"
+    turns.done("c")
+    check_empty(turns)
+
+
+def test_adopted_jobs_count_by_their_keys_and_beyond_limits() -> None:
+    """What runs runs; afterwards nobody begins until there are fewer."""
+    turns, limits = Turns(), make_limits(limit=1, limit_key="{user}", limit_total=2)
+    for job_id, key in (("a", "one"), ("b", "one"), ("c", "two")):
+        turns.adopt(job_id, "t", limits, key, 0.0)
+    put(turns, "t", limits, "x", "three")
+    put(turns, "t", limits, "y", "one")
+    assert taken(turns) == ""
+    turns.done("a")
+    assert taken(turns) == ""
+    turns.done("c")
+    assert taken(turns) == "x"
+    turns.done("x")
+    assert taken(turns) == ""
+    turns.done("b")
+    assert taken(turns) == "y"
+    turns.done("y")
+    check_empty(turns)
+
+
+def test_an_adopted_job_that_waits_for_others_has_no_slot() -> None:
+    """Until it goes on."""
+    turns, limits = Turns(), make_limits(limit=1)
+    turns.adopt("p", "t", limits, None, 0.0)
+    turns.suspend("p")
+    put(turns, "t", limits, "ab")
+    assert taken(turns) == "a"
+    turns.adopt("p", "t", limits, None, 0.0)
+    turns.resume("p")
+    turns.done("a")
+    assert taken(turns) == ""
+    turns.done("p")
+    assert taken(turns) == "b"
+
+
+def test_jobs_without_bounds_are_adopted_at_no_cost() -> None:
+    """Nothing is kept of them."""
+    turns = Turns()
+    for limits in (PLAIN, FAIR):
+        put(turns, "t", limits, "a", "one")
+        turns.adopt("a", "t", limits, "one", 0.0)
+        turns.send("b", "t", limits, "one")
+        assert taken(turns) == ""
+        check_empty(turns)
+
+
+def test_each_begin_counts_once_for_a_rate() -> None:
+    """However often it is told that the job runs; what the rate knows is not told again."""
+    turns, limits = Turns(), make_limits(rate="3/minute")
+    for at in (0.0, 1.0, 2.0):
+        turns.adopt("a", "t", limits, None, at)
+    turns.grant("t", limits, None, 5.0)
+    turns.adopt("b", "t", limits, None, None)
+    put(turns, "t", limits, "cd")
+    assert taken(turns, 10.0) == "c"
+    assert turns.wake_at(10.0) == 60.0
+    assert taken(turns, 60.0) == "d"
+    for job_id in "abcd":
+        turns.done(job_id)
+    turns.next(1_000.0)
+    check_empty(turns)
+
+
+def test_who_is_on_its_way_keeps_its_place_in_the_rate() -> None:
+    """Until it has begun, however long that takes: then the time of the rate begins."""
+    turns, limits = Turns(begin=False), make_limits(rate="2/10 seconds")
+    put(turns, "t", limits, "abcde")
+    assert taken(turns, 0.0) == "ab"
+    assert [turns.sent(job_id) for job_id in "abc"] == [True, True, False]
+    assert turns.sent_of("t") == ["a", "b"]
+    assert turns.sent_of("u") == []
+    assert turns.wake_at(500.0) is None
+    assert taken(turns, 500.0) == ""
+    turns.adopt("a", "t", limits, None, 500.0)
+    assert taken(turns, 500.0) == ""
+    assert turns.wake_at(500.0) == 510.0
+    turns.adopt("b", "t", limits, None, 504.0)
+    assert turns.wake_at(504.0) == 510.0
+    assert taken(turns, 510.0) == "c"
+    assert turns.wake_at(510.0) == 514.0
+    assert taken(turns, 514.0) == "d"
+    assert turns.wake_at(600.0) is None
+    turns.adopt("c", "t", limits, None, 600.0)
+    assert turns.wake_at(600.0) == 610.0
+
+
+def test_who_does_not_arrive_gives_its_place_to_another_at_once() -> None:
+    """It was withdrawn: nothing has begun."""
+    turns, limits = Turns(begin=False), make_limits(rate="2/10 seconds", limit_key="{user}")
+    put(turns, "t", limits, "abcd", "one")
+    assert taken(turns, 0.0) == "ab"
+    turns.adopt("a", "t", limits, "one", 0.0)
+    assert taken(turns, 1.0) == ""
+    turns.done("b")
+    assert taken(turns, 1.0) == "c"
+    turns.done("a")
+    assert taken(turns, 1.0) == ""
+    turns.done("c")
+    assert taken(turns, 1.0) == "d"
+    turns.done("d")
+    turns.next(100.0)
+    check_empty(turns)
+
+
+def test_who_was_sent_by_another_counts_as_if_it_had_gone_on_here() -> None:
+    """Once, and it waits no more."""
+    turns, limits = Turns(begin=False), make_limits(limit=2, rate="9/minute")
+    put(turns, "t", limits, "abc")
+    for _ in range(2):
+        turns.send("b", "t", limits, None)
+    assert taken(turns) == "a"
+    turns.adopt("b", "t", limits, None, 0.0)
+    turns.send("b", "t", limits, None)
+    assert not turns.sent("b")
+    turns.done("b")
+    assert taken(turns) == "c"
+    for job_id in "ac":
+        turns.done(job_id)
+    turns.next(100.0)
+    check_empty(turns)
+
+
+def arrive(seed: int) -> list[float]:
+    """Jobs that go on as a rate lets them, and begin, or are lost, some time later."""
+    dice, turns, limits = thrown(seed), Turns(begin=False), make_limits(rate="5/10 seconds")
+    way: list[tuple[float, str]] = []
+    begun: list[float] = []
+    now, number = 0.0, 0
+    while len(begun) < 300:
+        for _ in range(dice.randrange(4)):
+            turns.put(f"{number}", "t", limits, None, 0)
+            number += 1
+        while (job_id := turns.next(now)) is not None:
+            way.append((now + dice.choice([0.0, 0.1, 40.0]) * dice.random(), job_id))
+        now += dice.random() * 3
+        for at, job_id in sorted(way):
+            if at <= now:
+                way.remove((at, job_id))
+                if dice.random() < 0.1:
+                    turns.done(job_id)
+                    continue
+                begun.append(now)
+                turns.adopt(job_id, "t", limits, None, now)
+                if dice.random() < 0.5:
+                    turns.done(job_id)
+        assert len(turns._later) < 100
+    return begun
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_window_has_more_begins_than_the_rate_however_long_they_are_on_their_way(
+    seed: int,
+) -> None:
+    """And the rate is used: nobody waits for what will not come."""
+    begun = arrive(seed)
+    check_rate(begun, Rate(5, 10.0))
+
+
 # Rates.
 
 

@@ -9,7 +9,8 @@ import pytest
 from quart_app.checks.making import everything
 from quart_app.core.upkeep import BATCH
 from quart_app.domain.errors import StoreUnavailable
-from quart_app.domain.jobs import Job, Page, Query
+from quart_app.domain.jobs import Job
+from quart_app.domain.queries import Page, Query
 from quart_app.domain.status import Move, Status
 from quart_app.domain.tasks import Task
 from quart_app.stores.memory import MemoryStore

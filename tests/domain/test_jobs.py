@@ -19,11 +19,10 @@ from quart_app.domain.jobs import (
     Job,
     Note,
     Progress,
-    Query,
     annotate,
     apply,
-    matches,
 )
+from quart_app.domain.queries import Query, matches
 from quart_app.domain.status import STATUSES, TERMINAL, Move, Status
 
 JOBS = st.builds(

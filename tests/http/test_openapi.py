@@ -261,8 +261,15 @@ async def test_what_a_job_tells_of_its_story_is_described() -> None:
     items = {"$ref": "#/components/schemas/AttemptDocument"}
     assert job["properties"]["attempts"] == {"type": "array", "items": items}
     assert not {"expires", "attempts"} & set(job["required"])
-    assert set(attempt["properties"]) == {"attempt", "started", "ended", "reason", "error"}
-    assert set(attempt["properties"]) - set(attempt["required"]) == {"error"}
+    assert set(attempt["properties"]) == {
+        "attempt",
+        "started",
+        "ended",
+        "reason",
+        "error",
+        "worker",
+    }
+    assert set(attempt["properties"]) - set(attempt["required"]) == {"error", "worker"}
 
 
 def is_key(text: str) -> bool:

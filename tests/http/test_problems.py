@@ -20,7 +20,7 @@ from tests.http.support import Api, problem, serving
 
 TYPES = {
     "no-such-task", "invalid-arguments", "idempotency-key-reused", "not-finished", "job-failed",
-    "job-canceled", "queue-full", "draining", "store-unavailable", "other-site",
+    "job-canceled", "not-running", "queue-full", "draining", "store-unavailable", "other-site",
     "too-many-requests",
 }  # fmt: skip
 PLAIN = {400, 404, 405, 408, 413, 415, 422, 501}

@@ -28,13 +28,12 @@ from quart_app.domain.jobs import (
     Note,
     Postponed,
     Progress,
-    Query,
     RequestKey,
     Retention,
     annotate,
     apply,
-    matches,
 )
+from quart_app.domain.queries import Query, matches
 from quart_app.domain.queues import Waiting
 from quart_app.domain.status import STATUSES, TERMINAL, WAITING, Move, Status
 from quart_app.stores import memory

@@ -32,9 +32,9 @@ from quart_app.domain.jobs import (
     Note,
     Postponed,
     Progress,
-    Query,
     RequestKey,
 )
+from quart_app.domain.queries import Query
 from quart_app.domain.status import STATUSES, TERMINAL, Move, Status
 from quart_app.stores.memory import MemoryStore
 from quart_app.stores.sqlite import transaction

@@ -22,7 +22,8 @@ import pytest
 from quart_app.checks.making import add, bring, change, everything, request, step
 from quart_app.domain.errors import StoreClosed, StoreRefused, StoreUnavailable
 from quart_app.domain.ids import new_id
-from quart_app.domain.jobs import Job, Note, Progress, Query
+from quart_app.domain.jobs import Job, Note, Progress
+from quart_app.domain.queries import Query
 from quart_app.domain.status import STATUSES, TERMINAL, Move, Status
 from quart_app.stores.sqlite import store as store_module
 from quart_app.stores.sqlite import writer as writer_module

@@ -22,7 +22,8 @@ import pytest
 
 from quart_app.checks.making import add, bring, change, everything
 from quart_app.domain.errors import StoreRefused
-from quart_app.domain.jobs import Job, Query, RequestKey
+from quart_app.domain.jobs import Job, RequestKey
+from quart_app.domain.queries import Query
 from quart_app.domain.status import STATUSES, Move
 from quart_app.stores.sqlite import file
 from quart_app.stores.sqlite.file import Owner, describe, explain, filesystem, refuse_network

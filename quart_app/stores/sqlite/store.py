@@ -25,12 +25,10 @@ from quart_app.domain.jobs import (
     KeptStep,
     LogLine,
     Note,
-    Page,
-    Query,
     RequestKey,
     Retention,
-    matches,
 )
+from quart_app.domain.queries import Page, Query, matches
 from quart_app.domain.queues import Waiting, begun
 from quart_app.domain.status import STATUSES, Status
 from quart_app.stores.sqlite import file
@@ -243,11 +241,11 @@ class SQLiteStore:
         found: list[Job] = []
         before = query.before
         # A text is looked for here, as everywhere: row by row, some at a time.
-        size = query.limit + 1 if query.text is None else CHUNK
+        size = query.limit + 1 if not query.looks else CHUNK
         while True:
             jobs = await self._read(functools.partial(_page, query=query, before=before, size=size))
             for job in jobs:
-                if query.text is None or matches(job, query):
+                if not query.looks or matches(job, query):
                     if len(found) == query.limit:
                         return Page(found, found[-1].order)
                     found.append(job)

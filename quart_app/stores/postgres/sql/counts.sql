@@ -1,0 +1,1 @@
+SELECT status, sum(jobs)::bigint AS jobs FROM counts GROUP BY status;

@@ -1,0 +1,1 @@
+SELECT place, seq, data FROM jobs WHERE id = $1;

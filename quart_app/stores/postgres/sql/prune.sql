@@ -1,0 +1,1 @@
+SELECT prune_ended($1::keep[], $2, $3);

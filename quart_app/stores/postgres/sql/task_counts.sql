@@ -1,0 +1,1 @@
+SELECT task, status, jobs FROM counts;

@@ -1,0 +1,1 @@
+SELECT data FROM workers WHERE until > clock_timestamp() ORDER BY id;

@@ -1,0 +1,39 @@
+"""Which store the settings mean where several processes work with it. Nothing else may live here: a
+store's own packages are imported only where it is used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from quart_app.core.ports import SharedStore
+from quart_app.domain.errors import InvalidSetting
+
+
+def make_shared_store(url: str, namespace: str) -> SharedStore:
+    """The store of a URL, ``redis://`` or ``postgresql://``.
+
+    Raises:
+        InvalidSetting: the packages that it needs are not installed.
+    """
+    if url.startswith("redis"):
+        made: SharedStore = needs("redis", "quart_app.stores.redis.store").RedisStore(
+            url, namespace
+        )
+    else:
+        made = needs("postgres", "quart_app.stores.postgres.store").PostgresStore(url, namespace)
+    return made
+
+
+def needs(extra: str, module: str) -> Any:
+    """A module that works only where an extra is installed.
+
+    Raises:
+        InvalidSetting: it is not; and what to install.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        expected = f"a store whose packages are installed: pip install 'quart-app[{extra}]'"
+        raise InvalidSetting("QUART_APP_STORE", f"{extra}...", expected, str(error)) from error

@@ -1,0 +1,130 @@
+"""The engine on Redis keeps the rules of every engine and of every broker, and leaves it tidy."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator
+
+import pytest
+from redis.asyncio import Redis
+
+from quart_app.checks.engine import Ran
+from tests.engines.brokers import (
+    Kind,
+    OfABrokerThatDies,
+    OfEveryBroker,
+    connecting_may_block,
+    engine_of,
+)
+from tests.servers import RedisServer
+
+
+class Docket:
+    """What is particular about it."""
+
+    name = "docket"
+
+    def start(self) -> RedisServer:
+        """A Redis of a test's own."""
+        if not RedisServer.here():
+            pytest.skip("needs redis-server (Debian's redis-server)")
+        return RedisServer()
+
+    async def left(self, url: str, namespace: str) -> int:
+        """What waits or is taken in each lane."""
+        count = 0
+        async with Redis.from_url(url) as redis:
+            for lane in ("loop", "thread", "process"):
+                count += await redis.xlen(f"{namespace}:{lane}:stream")
+                count += await redis.zcard(f"{namespace}:{lane}:queue")
+        return count
+
+
+@pytest.fixture(autouse=True)
+def _nothing_blocks_the_loop() -> Iterator[None]:
+    """As everywhere, but for connecting."""
+    with connecting_may_block():
+        yield
+
+
+@pytest.fixture
+def kind() -> Kind:
+    """The broker of this file."""
+    return Docket()
+
+
+@pytest.mark.slow
+class TestDocket(OfEveryBroker):
+    """As every broker."""
+
+    @pytest.fixture
+    def url(self, redis_server: RedisServer) -> str:
+        """That of the run's Redis."""
+        return redis_server.url
+
+
+@pytest.mark.slow
+class TestDocketThatDies(OfABrokerThatDies):
+    """As every broker."""
+
+
+@pytest.mark.slow
+async def test_redis_keeps_nothing_of_what_is_done(
+    redis_server: RedisServer, namespace: str
+) -> None:
+    """Neither of a job, nor of workers that are long gone."""
+    ran = Ran()
+    ran.gate.set()
+    async with Redis.from_url(redis_server.url) as redis:
+        for _ in range(2):
+            async with engine_of("docket", redis_server.url, namespace) as engine:
+                await engine.work(ran.run)
+                ids = [str(number) for number in range(len(ran.ids), len(ran.ids) + 20)]
+                await asyncio.gather(*(engine.submit(each, "loop") for each in ids))
+                await ran.until(len(ran.ids) + 20)
+                await engine.close()
+                await engine.idle()
+        keys = sorted([key async for key in redis.scan_iter(f"{namespace}:*")])
+        streams = [f"{namespace}:{lane}:stream".encode() for lane in ("loop", "process", "thread")]
+        leases = b":leases:"
+        assert [key for key in keys if leases not in key] == streams
+
+
+@pytest.mark.slow
+async def test_workers_that_are_long_gone_are_forgotten(
+    redis_server: RedisServer, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not those that left a job behind."""
+    monkeypatch.setattr("quart_app.engines.docket.FORGOTTEN", 0.0)
+    ran = Ran()
+    ran.gate.set()
+    async with Redis.from_url(redis_server.url) as redis:
+        stream = f"{namespace}:loop:stream"
+        await redis.xgroup_create(stream, "docket-workers", id="0", mkstream=True)
+        for name in ("gone", "killed"):
+            await redis.xgroup_createconsumer(stream, "docket-workers", name)
+        await redis.xadd(stream, {"key": "x"})
+        await redis.xreadgroup("docket-workers", "killed", {stream: ">"})
+        await asyncio.sleep(0.01)
+        async with engine_of("docket", redis_server.url, namespace, worker="me") as engine:
+            await engine.work(ran.run)
+            await engine.submit("a", "loop")
+            await ran.until(1)
+        names = {each["name"] for each in await redis.xinfo_consumers(stream, "docket-workers")}
+        assert names == {b"killed", b"me:loop"}
+
+
+def test_what_others_set_for_dockets_log_stays(redis_server: RedisServer, namespace: str) -> None:
+    """Only where nobody has said anything it is kept quiet."""
+    from quart_app.engines.docket import DocketEngine
+
+    logger = logging.getLogger("docket")
+    before = logger.level
+    try:
+        for level, then in ((logging.NOTSET, logging.WARNING), (logging.DEBUG, logging.DEBUG)):
+            logger.setLevel(level)
+            DocketEngine(redis_server.url, {}, namespace=namespace)
+            assert logger.level == then
+    finally:
+        logger.setLevel(before)

@@ -1,0 +1,184 @@
+"""Real servers for tests: Debian's redis-server and postgresql, each on a free port of loopback
+with a folder of its own. Only starting, stopping, killing and pausing them may live here."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Protocol
+
+POSTGRES_BIN = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: path.parent.name)
+NOBODY = "postgres"
+"""Whom PostgreSQL runs as where we are root: it refuses to run as root."""
+
+
+class Server(Protocol):
+    """A server that a test may be rough with."""
+
+    url: str
+
+    def start(self) -> None:
+        """Start it, on its port and with its data; returns when it answers."""
+
+    def kill(self) -> None:
+        """End it with SIGKILL."""
+
+    def close(self) -> None:
+        """End it and remove its data."""
+
+
+def free_port() -> int:
+    """A port that nobody listens on at the moment, outside of those that connections are given: a
+    server that is started again has to find it free."""
+    for _ in range(100):
+        port = random.randint(10_000, 30_000)  # noqa: S311 - not for secrets
+        with socket.socket() as listener, contextlib.suppress(OSError):
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(("127.0.0.1", port))
+            return port
+    raise RuntimeError("no port is free")
+
+
+def until_it_listens(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    """Wait until something answers on a port.
+
+    Raises:
+        RuntimeError: the process has ended instead, or takes more than 30 seconds.
+    """
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline and process.poll() is None:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return
+        time.sleep(0.02)
+    raise RuntimeError(f"it did not start: {log.read_text()[-2000:]}")
+
+
+def _end(process: subprocess.Popen[bytes] | None, number: int) -> None:
+    if process is not None and process.poll() is None:
+        process.send_signal(number)
+        process.wait(30)
+
+
+class RedisServer:
+    """A redis-server with an append-only file that is written at every command."""
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self._folder = Path(tempfile.mkdtemp(prefix="redis-"))
+        self._process: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    @staticmethod
+    def here() -> bool:
+        """Whether there is such a server on this machine."""
+        return shutil.which("redis-server") is not None
+
+    def start(self) -> None:
+        log = self._folder / "log"
+        options = {
+            "port": str(self.port),
+            "bind": "127.0.0.1",
+            "dir": str(self._folder),
+            "appendonly": "yes",
+            "appendfsync": "always",
+            "save": "",
+        }
+        flags = [part for name, value in options.items() for part in (f"--{name}", value)]
+        with log.open("ab") as out:
+            self._process = subprocess.Popen(["redis-server", *flags], stdout=out, stderr=out)
+        until_it_listens(self._process, self.port, log)
+
+    def kill(self) -> None:
+        _end(self._process, signal.SIGKILL)
+
+    def close(self) -> None:
+        self.kill()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+class PostgresServer:
+    """A postgresql cluster of its own."""
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        self.url = f"postgresql://{NOBODY}@127.0.0.1:{self.port}/postgres"
+        self._folder = Path(tempfile.mkdtemp(prefix="postgres-"))
+        self._process: subprocess.Popen[bytes] | None = None
+        self._bin = POSTGRES_BIN[-1]
+        self._user = NOBODY if os.getuid() == 0 else None
+        if self._user is not None:
+            shutil.chown(self._folder, self._user)
+        self._data = self._folder / "data"
+        command = [
+            str(self._bin / "initdb"),
+            "-D",
+            str(self._data),
+            "-U",
+            NOBODY,
+            "-A",
+            "trust",
+            "-N",
+        ]
+        subprocess.run(command, check=True, capture_output=True, user=self._user, cwd="/")
+        self.start()
+
+    @staticmethod
+    def here() -> bool:
+        """Whether there is such a server on this machine."""
+        return bool(POSTGRES_BIN)
+
+    def start(self) -> None:
+        log = self._folder / "log"
+        settings = {
+            "port": self.port,
+            "listen_addresses": "127.0.0.1",
+            "unix_socket_directories": self._folder,
+            "max_connections": 200,
+        }
+        flags = [part for pair in settings.items() for part in ("-c", "{}={}".format(*pair))]
+        with log.open("ab") as out:
+            self._process = subprocess.Popen(
+                [self._bin / "postgres", "-D", self._data, *flags],
+                stdout=out, stderr=out, user=self._user, cwd="/",
+            )  # fmt: skip
+        self._until_it_answers(log)
+
+    def _until_it_answers(self, log: Path) -> None:
+        """It listens before it answers: after a crash it recovers first."""
+        assert self._process is not None
+        until_it_listens(self._process, self.port, log)
+        ready = [str(self._bin / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port)]
+        deadline = time.monotonic() + 60
+        while subprocess.run(ready, check=False).returncode != 0:
+            if time.monotonic() > deadline or self._process.poll() is not None:
+                raise RuntimeError(f"it did not start: {log.read_text()[-2000:]}")
+            time.sleep(0.05)
+
+    def kill(self) -> None:
+        _end(self._process, signal.SIGKILL)
+        # Its children end when they see that it is gone; the next start waits for that.
+        deadline = time.monotonic() + 30
+        while (self._data / "postmaster.pid").exists() and time.monotonic() < deadline:
+            pid = (self._data / "postmaster.pid").read_text().split("\n", 1)[0]
+            if not _children_of(pid):
+                break
+            time.sleep(0.02)
+
+    def close(self) -> None:
+        _end(self._process, signal.SIGINT)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _children_of(pid: str) -> bool:
+    """Whether a process still works in the group of one that has ended."""
+    found = subprocess.run(["pgrep", "-g", pid], check=False, capture_output=True)
+    return bool(found.stdout.strip())
