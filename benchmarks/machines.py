@@ -207,9 +207,7 @@ def _worked(url: str, workers: int) -> float:
     fresh(int, "machines", "fill", url, namespace, WORKED)
     command = [sys.executable, "-m", "quart_app", "worker"]
     started = [
-        subprocess.Popen(
-            command, env=environment() | settings, cwd=ROOT, stderr=subprocess.DEVNULL
-        )
+        subprocess.Popen(command, env=environment() | settings, cwd=ROOT, stderr=subprocess.DEVNULL)
         for _ in range(workers)
     ]
     try:
