@@ -17,7 +17,17 @@ from benchmarks.figures import Section
 from benchmarks.plot import svg
 from benchmarks.processes import ROOT
 
-NAMES = ("throughput", "overhead", "memory", "latency", "retained", "durable", "live", "watching")
+NAMES = (
+    "throughput",
+    "overhead",
+    "memory",
+    "latency",
+    "retained",
+    "durable",
+    "live",
+    "watching",
+    "machines",
+)
 JSON = ROOT / "benchmarks" / "results" / "latest.json"
 PAGE = ROOT / "docs" / "benchmarks.md"
 PLOT = ROOT / "docs" / "benchmarks.svg"

@@ -8,7 +8,9 @@ engine's own enqueue and a no-op function of its own, and our `start` and a no-o
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
+import os
 import secrets
 import subprocess
 import sys
@@ -16,20 +18,27 @@ import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
-from benchmarks.figures import Row, Section, Target, in_turn, row
+from benchmarks.figures import Row, Section, Target, in_turn, percentile, row
+from benchmarks.load import Call, Connection
 from benchmarks.processes import ROOT, answer, environment, fresh, quiet
 from benchmarks.tasks import NO_LIMITS, noop
+from benchmarks.watching import watch
 from quart_app import create_app
 from quart_app.app import get_jobs
 from quart_app.shared_parts import SharedParts
-from tests.servers import PostgresServer, RedisServer, Server
+from tests.servers import PostgresServer, RedisServer, Server, free_port, listens
 
 ROUNDS = 3
 JOBS = 2_000
-CALLERS = 100
-"""Calls at once, on both sides."""
+CALLERS = 50
+"""Calls and jobs at once, on both sides: with a hundred, docket alone runs out of connections."""
+WATCHERS = 10_000
+LINES, PAUSE = 3, 8.0
+"""What the watched job says, and seconds between two lines: so long that one is told to all."""
 WORKED = 4_000
 """Jobs that wait when the workers begin."""
 HALF = Target(least=0.5)
@@ -107,7 +116,9 @@ async def docket(url: str, count: int) -> Figures:
             async def add(number: int, queue: Docket = queue) -> None:
                 await queue.add(nothing, key=f"job-{number}")(f"{number}")
 
-            async with Worker(queue, concurrency=CALLERS) as worker:
+            # By itself it looks four times a second whether a full worker has room again.
+            often = timedelta(milliseconds=20)
+            async with Worker(queue, concurrency=CALLERS, minimum_check_interval=often) as worker:
                 running = asyncio.create_task(worker.run_forever()) if work else None
                 with _timed(figures, "end" if work else "start", count):
                     await _together(count, add)
@@ -253,6 +264,62 @@ async def span(url: str, namespace: str, count: int) -> float:
     return (len(ends) - first - 1) / (ends[-1] - ends[first])
 
 
+def _watched(url: str) -> tuple[float, float]:
+    """The 99th percentile of how far behind the watchers of one web process are, in seconds, where
+    the job runs in another process; and the bytes of that process for each of them."""
+    port = free_port()
+    settings = {
+        "QUART_APP_STORE": url,
+        "QUART_APP_NAMESPACE": f"b{secrets.token_hex(6)}",
+        "QUART_APP_TASKS": "benchmarks.tasks",
+        "QUART_APP_MAX_WATCHERS": str(2 * WATCHERS),
+        "QUART_APP_DRAIN": "0",
+    }
+    serve = ["serve", "--bind", f"127.0.0.1:{port}"]
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-m", "quart_app", *command],
+            env=environment() | settings | {"QUART_APP_WORK": work},
+            cwd=ROOT,
+            stderr=subprocess.DEVNULL,
+        )
+        for command, work in ((serve, "off"), (["worker"], "on"))
+    ]
+    try:
+        return asyncio.run(_watch_all(port, started[0].pid))
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+
+
+async def _watch_all(port: int, pid: int) -> tuple[float, float]:
+    async with asyncio.timeout(60):
+        while not await asyncio.to_thread(listens, port):  # noqa: ASYNC110 - of another process
+            await asyncio.sleep(0.1)
+    before = _memory(pid)
+    body = json.dumps({"lines": LINES, "pause": PAUSE, "wait": 75.0}).encode()
+    with Connection(port) as connection:
+        asked = Call("POST", "/start/stamps", 202, body)
+        job = json.loads(await asyncio.to_thread(connection.ask, asked))["id"]
+    behind: list[float] = []
+    watching = []
+    for _ in range(WATCHERS // 100):  # Not all at once: the queue of a socket is short.
+        watching += [asyncio.create_task(watch(port, job, behind)) for _ in range(100)]
+        await asyncio.sleep(0.3)
+    await asyncio.sleep(5)
+    size = (_memory(pid) - before) / WATCHERS
+    counts = await asyncio.gather(*watching)
+    if set(counts) != {LINES}:
+        raise RuntimeError(f"lines were missed: {sorted(set(counts))} of {LINES}")
+    return percentile(behind, 0.99), size
+
+
+def _memory(pid: int) -> int:
+    pages = Path(f"/proc/{pid}/statm").read_text().split()[1]
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
 def _scaling(kind: str, url: str) -> Row:
     one: list[float] = []
     two: list[float] = []
@@ -268,6 +335,10 @@ def run() -> Section:
         broker = server()
         try:
             rows += [*_pairs(kind, broker.url), _scaling(kind, broker.url)]
+            behind, size = _watched(broker.url)
+            what = f"{kind}: {WATCHERS:,} watchers of one web process"
+            rows.append(row(f"{what}, behind, p99", "ms", [1_000 * behind]))
+            rows.append(row(f"{what}, memory each", "bytes", [size]))
         finally:
             broker.close()
     notes = [

@@ -26,7 +26,7 @@ SAID = re.compile(rb'"text":"([0-9.]+)"')
 WITHIN = Target(most=250, of_figure=True)
 
 
-async def _watch(port: int, job_id: str, behind: list[float]) -> int:
+async def watch(port: int, job_id: str, behind: list[float]) -> int:
     """Follow a job to its end; how many lines were read."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(f"GET /jobs/{job_id}/events HTTP/1.0\r\nHost: x\r\n\r\n".encode())
@@ -55,7 +55,7 @@ async def _follow(port: int, jobs: Sequence[str]) -> float:
     """
     behind: list[float] = []
     starts = asyncio.create_task(_starts(port))
-    counts = await asyncio.gather(*(_watch(port, job_id, behind) for job_id in jobs))
+    counts = await asyncio.gather(*(watch(port, job_id, behind) for job_id in jobs))
     starts.cancel()
     await asyncio.gather(starts, return_exceptions=True)
     if set(counts) != {LINES}:

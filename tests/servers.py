@@ -47,6 +47,13 @@ def free_port() -> int:
     raise RuntimeError("no port is free")
 
 
+def listens(port: int) -> bool:
+    """Whether something answers on a port."""
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        return True
+    return False
+
+
 def until_it_listens(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
     """Wait until something answers on a port.
 
@@ -55,7 +62,7 @@ def until_it_listens(process: subprocess.Popen[bytes], port: int, log: Path) -> 
     """
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline and process.poll() is None:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        if listens(port):
             return
         time.sleep(0.02)
     raise RuntimeError(f"it did not start: {log.read_text()[-2000:]}")
