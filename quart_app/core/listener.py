@@ -61,6 +61,7 @@ class Listener:
         waiting = asyncio.create_task(self._listening.wait())
         await asyncio.wait({self._task, waiting}, timeout=5, return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
         if not self._listening.is_set():
             await self.stop()
             raise StoreUnavailable("The store cannot be listened to: is it there?", retry_after=1.0)

@@ -90,7 +90,7 @@ def meaning(error: BaseException) -> str:
         return f"refuses: {text}"
     if isinstance(error, TimeoutError) or type(error).__name__ == "TimeoutError":
         return "does not answer in time: check that it runs, its load, and the network"
-    if isinstance(error, RedisError | OSError):
+    if isinstance(error, RedisError | OSError | AttributeError):
         return f"cannot be reached: check that it runs, and the network ({text})"
     return f"answers what nobody understands ({type(error).__name__}: {text})"
 

@@ -192,7 +192,9 @@ class Line:
         began = time.perf_counter()
         try:
             answers, wrong = answers_of(await self._exchange(batch))
-        except (RedisError, OSError, ValueError) as error:  # ValueError: it is no such answer.
+        except Exception as error:  # noqa: BLE001 - nobody is to wait for ever
+            # Of Redis, the network, an answer that is none; and asyncio's own: on Python 3.13.0
+            # writing to a connection that has just been cut is an AttributeError.
             await self._lost(batch, error)
             return
         if self._writes:
@@ -301,8 +303,8 @@ class Line:
 
 def ended(connection: AbstractConnection) -> bool:
     """Whether the other side has ended a connection while nobody looked."""
-    reader = connection._reader
-    return reader is None or reader.at_eof()
+    reader, writer = connection._reader, connection._writer
+    return reader is None or reader.at_eof() or writer is None or writer.is_closing()
 
 
 def drop(connection: AbstractConnection) -> None:
