@@ -25,6 +25,7 @@ from quart_app.domain.errors import InvalidSetting, JobsError
 from quart_app.domain.tasks import Catalog, Task
 from quart_app.domain.workers import Kind
 from quart_app.http import problems
+from quart_app.http.dashboard import DashboardRoutes
 from quart_app.http.edge import Edge
 from quart_app.http.insight import InsightRoutes
 from quart_app.http.meta import MetaRoutes
@@ -131,8 +132,7 @@ class Jobs:
         self._metrics.register(blueprint)
         meta = MetaRoutes(self._site, OpenAPI(blueprint, self._site.prefix))
         meta.register(blueprint)
-        if home:
-            meta.register_home(blueprint)
+        DashboardRoutes(self._site).register(blueprint, home=home)
         if self._site.prefix:
             blueprint.before_app_request(self._unrouted)
         blueprint.register_error_handler(JobsError, self._jobs_error)

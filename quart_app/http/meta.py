@@ -9,8 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 import msgspec
-from quart import Blueprint, Response, redirect, request, send_from_directory
-from werkzeug.wrappers import Response as WerkzeugResponse
+from quart import Blueprint, Response, request, send_from_directory
 
 from quart_app.core.operate import pause, resume
 from quart_app.domain.errors import Draining, StoreUnavailable
@@ -47,16 +46,6 @@ class MetaRoutes:
         add("/openapi.json", "openapi", self.openapi, methods=["GET"])
         add("/docs", "docs", self.docs, methods=["GET"])
         add("/docs/<path:name>", "docs_file", self.docs_file, methods=["GET"])
-
-    def register_home(self, blueprint: Blueprint) -> None:
-        """Put a page at the very root; not where the app is somebody else's."""
-        blueprint.add_url_rule("/", "home", self.home, methods=["GET"])
-
-    async def home(self) -> WerkzeugResponse:
-        """Show the documentation, from which every route can be tried."""
-        response = redirect(f"{request.root_path}{self._site.prefix}/docs")
-        response.headers["Cache-Control"] = "no-store"
-        return response
 
     async def list_tasks(self) -> Response:
         """The catalog: every task that can be started."""

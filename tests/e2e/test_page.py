@@ -32,7 +32,8 @@ def test_docs_shows_an_operation_for_each_task_and_loads_nothing_from_elsewhere(
     assert chromium is not None
     server = servers("serve", tasks="quart_app.demo")
     page, log = tmp_path / "page", tmp_path / "log"
-    command = [chromium, *CHROMIUM, f"--user-data-dir={tmp_path}", "--dump-dom", server.url + "/"]
+    address = server.url + "/docs"
+    command = [chromium, *CHROMIUM, f"--user-data-dir={tmp_path}", "--dump-dom", address]
     with page.open("w") as stdout, log.open("w") as stderr:
         # Files and not pipes: a process of its own that is left over would hold a pipe open.
         browser = subprocess.Popen(command, stdout=stdout, stderr=stderr, start_new_session=True)

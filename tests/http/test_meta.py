@@ -195,12 +195,22 @@ class TestHealth:
 
 
 class TestDocumentation:
-    async def test_the_root_leads_to_the_documentation(self) -> None:
-        """Until there is something better to show."""
+    async def test_the_root_is_the_dashboard(self) -> None:
+        """Of this package alone, under a policy that forbids all else; with all its files."""
         async with serving(plain) as api:
             answer = await api.get("/")
-            assert (answer.status, answer.headers["Location"]) == (302, "/docs")
+            assert answer.status == 200
             assert answer.headers["Cache-Control"] == "no-store"
+            policy = answer.headers["Content-Security-Policy"]
+            assert policy.startswith("default-src 'none'; ")
+            assert "unsafe" not in policy
+            assert (await api.get("/dashboard")).body == answer.body
+            files = re.findall(r'(?:href|src)="(/static/[^"]+)"', answer.body.decode())
+            assert len(files) > 4
+            for path in files:
+                assert (await api.get(path)).status == 200
+            assert (await api.get("/static/swagger/start.js")).status == 404
+            assert (await api.get("/static/dashboard/../../pages.py")).status == 404
 
     async def test_the_page_takes_everything_from_this_service(self) -> None:
         """No other host in the page, no script in it, and a policy that forbids both."""
@@ -257,7 +267,7 @@ class TestDocumentation:
             answer = await Api(app).ask("GET", "/below/docs", root_path="/below")
             assert b'"/below/openapi.json"' in answer.body
             answer = await Api(app).ask("GET", "/below/", root_path="/below")
-            assert answer.headers["Location"] == "/below/docs"
+            assert b'"/below/static/dashboard/app.js"' in answer.body
         assert '"/&lt;&quot;/openapi.json"' in swagger_page('/<"')
 
 

@@ -21,7 +21,7 @@ from quart_app.http.options import START_OPTIONS
 from quart_app.http.requests import Fields, read_key
 from tests.http.support import Api, Stage, serving
 
-HIDDEN = {"openapi", "docs", "docs_file", "home", "static"}
+HIDDEN = {"openapi", "docs", "docs_file", "home", "static", "dashboard", "dashboard_file"}
 """Routes for people and for tools that have read the document already."""
 
 
