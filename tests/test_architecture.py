@@ -25,6 +25,10 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "stores": ({"domain", "core.ports"}, {"asyncpg", "msgspec", "redis"}),
     "checks": ({"domain", "core.ports"}, set()),
     "client": ({"domain"}, {"httpcore2", "httpx2", "msgspec"}),
+    "cli": (
+        {"app", "client", "domain", "hosting", "serve", "settings", "stores.sqlite", "working"},
+        {"click", "httpx2", "hypercorn", "msgspec", "quart"},
+    ),
     "testing": (
         {"domain", "core", "checks", "app", "parts", "settings"},
         {"msgspec", "quart"},

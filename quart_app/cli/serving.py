@@ -1,6 +1,6 @@
-"""The command line: ``quart-app serve``, ``backup`` and ``check``.
+"""``quart-app serve`` and ``worker``: the processes that run jobs.
 
-Only reading the command line and writing to the terminal may live here.
+Only reading their command lines may live here; the rest is `quart_app.serve` and its like.
 """
 
 from __future__ import annotations
@@ -8,33 +8,19 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from pathlib import Path
-from typing import NoReturn
 
 import click
-import msgspec
 from hypercorn.config import Config
 from quart import Quart
 
-from quart_app.app import EXTENSION, STANDALONE_STORE, create_app, get_jobs
+from quart_app.app import EXTENSION, create_app, get_jobs
+from quart_app.cli.ends import stop
 from quart_app.domain.errors import InvalidSetting, InvalidTask, StoreRefused, StoreUnavailable
 from quart_app.serve import make_config, run
-from quart_app.settings import Settings
-from quart_app.stores.sqlite import care
-from quart_app.stores.sqlite.store import path_of
 from quart_app.working import run as work
 
-CONFIG = 78
-"""The exit status for a wrong configuration (EX_CONFIG of sysexits.h)."""
 
-
-@click.group()
-@click.version_option(package_name="quart-app")
-def main() -> None:
-    """Background jobs for asyncio web apps."""
-
-
-@main.command()
+@click.command()
 @click.option("--bind", default="127.0.0.1:8000", show_default=True, metavar="HOST:PORT")
 @click.option("--app", "name", metavar="MODULE:NAME", help="An app of your own with Jobs(app).")
 @click.option(
@@ -62,7 +48,7 @@ def serve(bind: str, name: str | None, file: str | None) -> None:
     sys.exit(status)
 
 
-@main.command()
+@click.command()
 @click.option("--app", "name", metavar="MODULE:NAME", help="An app of your own with Jobs(app).")
 @click.option("--concurrency", type=int, metavar="N", help="Jobs on the loop at once.")
 @click.option("--lease", type=float, metavar="S", help="How long it counts as alive if silent.")
@@ -100,69 +86,6 @@ def worker(
     sys.exit(status)
 
 
-STORE = click.option(
-    "--store",
-    metavar="sqlite:///FILE",
-    help="The database; QUART_APP_STORE, else quart_app.db here, unless given.",
-)
-
-
-@main.command()
-@STORE
-@click.argument("target", type=click.Path(path_type=Path), metavar="FILE")
-def backup(store: str | None, target: Path) -> None:
-    """Copy the database to FILE, also while a service works with it.
-
-    Restore by stopping the service and putting FILE in the place of the database; remove what
-    stands beside that under its name with -wal and -shm.
-    """
-    try:
-        count = care.backup(database(store), target)
-    except (InvalidSetting, StoreRefused) as error:
-        stop(str(error), status=1)
-    click.echo(f"{target}: {count} jobs")
-
-
-@main.command()
-@STORE
-@click.option("--json", "as_json", is_flag=True, help="One JSON object, for scripts.")
-def check(store: str | None, as_json: bool) -> None:
-    """Look whether the database is sound, also while a service works with it.
-
-    The exit status is 1 where it is not.
-    """
-    try:
-        report = care.check(database(store))
-    except (InvalidSetting, StoreRefused) as error:
-        stop(str(error), status=1)
-    if as_json:
-        click.echo(msgspec.json.encode(report))
-    else:
-        click.echo(f"{report.path}: version {report.version}, {report.bytes:,} bytes", nl=False)
-        click.echo(f" and {report.log_bytes:,} in the write-ahead log")
-        click.echo(f"owner: {report.owner or 'none'}")
-        for status, jobs in report.jobs.items():
-            click.echo(f"{status}: {jobs:,}")
-        for problem in report.problems:
-            click.echo(f"PROBLEM: {problem}")
-        click.echo(f"{len(report.problems)} problems" if report.problems else "sound")
-    sys.exit(1 if report.problems else 0)
-
-
-def database(store: str | None) -> Path:
-    """The file that is meant.
-
-    Raises:
-        InvalidSetting: the store is not a file.
-    """
-    environ = dict(os.environ) if store is None else {**os.environ, "QUART_APP_STORE": store}
-    settings = Settings.load(environ, store=STANDALONE_STORE)
-    if settings.store == "memory" or settings.shared:
-        source = settings.sources["store"]
-        raise InvalidSetting("QUART_APP_STORE", settings.store, "a file, sqlite:///FILE", source)
-    return path_of(settings.store)
-
-
 def load(name: str) -> Quart:
     """An app by its name, ``module:attribute``.
 
@@ -180,9 +103,3 @@ def load(name: str) -> Quart:
         raise InvalidSetting("--app", name, "a Quart app with Jobs(app)", "option")
     loaded: Quart = app
     return loaded
-
-
-def stop(message: str, status: int = CONFIG) -> NoReturn:
-    """Say in one sentence why it cannot be done."""
-    click.echo(f"quart-app: {message}", err=True)
-    sys.exit(status)

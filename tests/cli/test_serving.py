@@ -1,4 +1,4 @@
-"""The command line: what it refuses, it refuses in one sentence."""
+"""Serving from the command line: what it refuses, it refuses in one sentence."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from hypercorn.config import Config
 from quart import Quart
 
-from quart_app import cli
+from quart_app.cli import main, serving
 
 
 @pytest.fixture
@@ -23,14 +23,14 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Quart, Config]]:
         calls.append((app, config))
         return 0
 
-    monkeypatch.setattr(cli, "run", run)
+    monkeypatch.setattr(serving, "run", run)
     monkeypatch.setattr(sys, "path", list(sys.path))
     return calls
 
 
 def invoke(*words: str) -> Result:
     """Run the command."""
-    return CliRunner().invoke(cli.main, list(words))
+    return CliRunner().invoke(main, list(words))
 
 
 def test_serve_listens_on_loopback_unless_told_otherwise(
@@ -100,7 +100,7 @@ def test_an_address_that_cannot_be_had_is_refused(monkeypatch: pytest.MonkeyPatc
     def run(app: Quart, config: Config) -> int:
         raise OSError("Address already in use")
 
-    monkeypatch.setattr(cli, "run", run)
+    monkeypatch.setattr(serving, "run", run)
     refused = invoke("serve", "--bind", "127.0.0.1:1")
     assert refused.exit_code == os.EX_CONFIG
     assert refused.output == "quart-app: cannot listen on 127.0.0.1:1: Address already in use\n"
