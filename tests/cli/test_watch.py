@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
 import re
 import signal
 import subprocess
@@ -163,11 +162,9 @@ def test_ctrl_c_stops_watching_only(server: Server, terminal: OPEN) -> None:
 @pytest.mark.e2e
 @pytest.mark.parametrize("words", [["watch"], ["log", "-f"], ["result", "--wait", "60"]])
 def test_a_restart_of_the_server_is_waited_for(
-    words: list[str], servers: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    words: list[str], servers: Servers, tmp_path: Path
 ) -> None:
     """Killed in mid-stream, and started again on the same port: the story goes on to its end."""
-    # Not from `random`, which begins alike in each test: tests beside this one would take it, too.
-    monkeypatch.setattr(random, "randint", random.SystemRandom().randint)
     port = free_port()
     line = [sys.executable, "-m", "quart_app", "serve", "--bind", f"127.0.0.1:{port}"]
     settings = {"tasks": "tests.cli.cli_jobs", "store": f"sqlite:///{tmp_path / 'jobs.db'}"}
