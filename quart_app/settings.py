@@ -23,6 +23,8 @@ from quart_app.domain.tasks import Lane
 logger = logging.getLogger("quart_app")
 
 PREFIX = "QUART_APP_"
+CLIENTS = PREFIX + "URL"
+"""Where the command line and the Python client look for a service; no setting of one."""
 DAY = 86_400.0
 SQLITE = "sqlite:///"
 REDIS = ("redis://", "rediss://")
@@ -294,7 +296,7 @@ def _warn_of_unknown(environ: Mapping[str, Any]) -> None:
     """Say that a name is probably misspelt. Not more: orchestrators set names of their own."""
     known = [PREFIX + name.upper() for name in SETTINGS]
     for name in environ:
-        if name.startswith(PREFIX) and name not in known:
+        if name.startswith(PREFIX) and name not in (*known, CLIENTS):
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
             if near:
                 logger.warning("%s is no setting: did you mean %s?", name, near[0])

@@ -174,6 +174,14 @@ def test_without_a_value_the_default_holds(name: str) -> None:
         assert SETTINGS[name].read(default) == default
 
 
+def test_the_address_of_a_service_is_not_taken_for_a_setting(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The command line and the client read it from the same environment."""
+    Settings.load({"QUART_APP_URL": "http://localhost:8000"}, {})
+    assert caplog.records == []
+
+
 def test_no_password_is_shown() -> None:
     """A URL that is refused is shown without it."""
     with pytest.raises(InvalidSetting) as caught:

@@ -83,7 +83,7 @@ def _given(args: bytes, wanted: tuple[tuple[str, str], ...]) -> bool:
         values = json.loads(args)
     except ValueError:
         return False
-    return all(_text(_at(values, name)) == text for name, text in wanted)
+    return all(_is(_at(values, name), text) for name, text in wanted)
 
 
 _NOTHING = object()
@@ -97,11 +97,22 @@ def _at(values: Any, name: str) -> Any:
     return values
 
 
-def _text(value: Any) -> str | None:
-    """A value as somebody would type it."""
+def _is(value: Any, text: str) -> bool:
+    """Whether a value is what somebody has typed; 71 is 71.0, too.
+
+    >>> _is(71.0, "71"), _is("71", "71"), _is(True, "1")
+    (True, True, False)
+    """
     if value is _NOTHING:
-        return None
-    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
+        return False
+    if isinstance(value, str):
+        return value == text
+    if isinstance(value, float | int) and not isinstance(value, bool):
+        try:
+            return value == float(text)
+        except ValueError:
+            return False
+    return json.dumps(value, separators=(",", ":")) == text
 
 
 def fingerprint(task: str, error: Failure) -> str:

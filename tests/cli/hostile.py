@@ -107,11 +107,13 @@ class HostileService:
     Attributes:
         text: the payload; may be changed.
         problem: a status other than 0 answers everything with a problem.
+        events: the same for streams.
     """
 
     def __init__(self) -> None:
         self.text = ""
         self.problem = 0
+        self.events = 0
         service = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -120,8 +122,10 @@ class HostileService:
             def do_GET(self) -> None:
                 """Any."""
                 self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                kind, body = service.body(urlsplit(self.path).path)
-                self.send_response(service.problem or 200)
+                path = urlsplit(self.path).path
+                kind, body = service.body(path)
+                events = service.events if path.endswith("/events") else 0
+                self.send_response(service.problem or events or 200)
                 self.send_header("Content-Type", kind)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()

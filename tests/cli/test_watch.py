@@ -16,6 +16,8 @@ import pytest
 
 from quart_app.cli.bars import Bars, Lines, Pace
 from quart_app.client.documents import JobDocument
+from tests.cli.conftest import invoke
+from tests.cli.hostile import HostileService
 from tests.cli.terminals import SEQUENCE, Terminal
 from tests.e2e.conftest import ROOT, Server, Servers, poll
 from tests.servers import free_port
@@ -186,3 +188,47 @@ def test_a_restart_of_the_server_is_waited_for(
         assert "the connection is lost; trying again" in err
     elif words[0] == "result":
         assert out == "50\n"
+
+
+@pytest.mark.slow
+@pytest.mark.e2e
+def test_ctrl_c_stops_following_a_log(server: Server, terminal: OPEN) -> None:
+    """The job goes on."""
+    job_id = server.start("steps", count=600, pause=0.1)
+    shown = terminal("log", "-f", job_id, "--url", server.url)
+    shown.until("line 2")
+    shown.type("\x03")
+    assert shown.wait() == 130
+    assert f"'quart-app log -f {job_id}'" in shown.output.replace("\r\n", "")
+    server.post(f"/cancel/{job_id}")
+
+
+@pytest.mark.slow
+@pytest.mark.e2e
+def test_many_are_asked_for_on_a_terminal(server: Server, terminal: OPEN) -> None:
+    """Only y is a yes."""
+    job_id = server.start("nap", seconds=81.5)
+    words = ["cancel", "--match", "args.seconds:81.5", "--url", server.url]
+    for answer, status in (("n", 130), ("y", 0)):
+        shown = terminal(*words)
+        shown.until("cancel 1 job? [y/N]:")
+        shown.type(f"{answer}\n")
+        assert shown.wait() == status
+    server.until(job_id, "canceled")
+    assert invoke("cancel", "--match", "task:nothing", "--url", server.url).stderr == (
+        "no job matches\n"
+    )
+
+
+def test_who_gives_up_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After so long without a connection; the job goes on."""
+    monkeypatch.setattr("quart_app.cli.remote.LONG", 0.3)
+    service = HostileService()
+    try:
+        service.text, service.events = "7", 503
+        given_up = invoke("watch", "7", "--url", service.url)
+    finally:
+        service.close()
+    assert given_up.exit_code == 69
+    assert "what runs goes on" in given_up.stderr
+    assert "'quart-app watch 7'" in given_up.stderr

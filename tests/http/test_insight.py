@@ -80,6 +80,7 @@ async def test_lists_are_filtered_by_what_no_index_knows(api: Api) -> None:
     await api.ask("POST", "/start/report", json={"month": 4}, headers=key)
     await wait_until(lambda: api.service.durations.observed("report").count == 4, "ends")
     assert await found(api, "args.month=2") == {2}
+    assert await found(api, "args.month=2.0") == {2}
     assert await found(api, "args.user=bob&args.month=2") == {2}
     assert await found(api, "args.user=bob&args.month=1") == set()
     assert await found(api, "args.deep.a.b=true") == {3}
