@@ -15,6 +15,8 @@ import time
 from pathlib import Path
 from typing import Protocol
 
+import pytest
+
 POSTGRES_BIN = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: path.parent.name)
 NOBODY = "postgres"
 """Whom PostgreSQL runs as where we are root: it refuses to run as root."""
@@ -33,6 +35,13 @@ class Server(Protocol):
 
     def close(self) -> None:
         """End it and remove its data."""
+
+
+def needs(found: object, what: str) -> None:
+    """Skip a test where something is not there that it needs; where everything is to be there, in
+    CI, that is a failure."""
+    if not found:
+        (pytest.fail if "CI" in os.environ else pytest.skip)(f"needs {what}, which is not there")
 
 
 def free_port() -> int:
@@ -79,16 +88,12 @@ class RedisServer:
     """A redis-server with an append-only file that is written at every command."""
 
     def __init__(self) -> None:
+        needs(shutil.which("redis-server"), "Debian's redis-server")
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._folder = Path(tempfile.mkdtemp(prefix="redis-"))
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
-
-    @staticmethod
-    def here() -> bool:
-        """Whether there is such a server on this machine."""
-        return shutil.which("redis-server") is not None
 
     def start(self) -> None:
         log = self._folder / "log"
@@ -117,6 +122,7 @@ class PostgresServer:
     """A postgresql cluster of its own."""
 
     def __init__(self) -> None:
+        needs(POSTGRES_BIN, "Debian's postgresql")
         self.port = free_port()
         self.url = f"postgresql://{NOBODY}@127.0.0.1:{self.port}/postgres"
         self._folder = Path(tempfile.mkdtemp(prefix="postgres-"))
@@ -138,11 +144,6 @@ class PostgresServer:
         ]
         subprocess.run(command, check=True, capture_output=True, user=self._user, cwd="/")
         self.start()
-
-    @staticmethod
-    def here() -> bool:
-        """Whether there is such a server on this machine."""
-        return bool(POSTGRES_BIN)
 
     def start(self) -> None:
         log = self._folder / "log"

@@ -6,6 +6,7 @@ that knows where lines go, or that waits.
 
 from __future__ import annotations
 
+import abc
 import re
 import threading
 from collections import deque
@@ -116,7 +117,7 @@ class Drafts:
             return lines
 
 
-class Log:
+class Log(abc.ABC):
     """What one attempt of a job says. Subclasses say where whole lines go."""
 
     secrets: tuple[str, ...] = ()
@@ -127,6 +128,7 @@ class Log:
     """Whether the attempt has ended: nothing is taken any more."""
     _partials: dict[tuple[str, int], str] | None = None
 
+    @abc.abstractmethod
     def log(self, level: str, text: str, at: float | None = None) -> None:
         """Take a text of one or more lines, from any thread.
 
@@ -134,7 +136,6 @@ class Log:
             level: one of `LEVELS`.
             at: when it was said, in seconds since the epoch; now unless given.
         """
-        raise NotImplementedError
 
     def write(self, level: str, text: str) -> None:
         """Take a piece of what is printed, from any thread. A line that has not ended yet is kept;

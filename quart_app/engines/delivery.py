@@ -8,6 +8,7 @@ again.
 
 from __future__ import annotations
 
+import abc
 import asyncio
 import contextvars
 import logging
@@ -213,7 +214,7 @@ class Outage:
         self._tries = 0
 
 
-class BrokerEngine:
+class BrokerEngine(abc.ABC):
     """What every engine does whose jobs wait in a broker. `_parts`, `_put` and `_let_go` are those
     of one broker.
 
@@ -247,18 +248,18 @@ class BrokerEngine:
         self.on_done: Callable[[str, Lane], None] = lambda job_id, lane: None
         self._deliveries.on_done = lambda job_id, lane: self.on_done(job_id, lane)
 
+    @abc.abstractmethod
     def _parts(self) -> list[Callable[[], Coroutine[Any, Any, None]]]:
         """What is to be kept working. Each returns when the engine is closing and what ran has
         been acknowledged, and raises where the broker has gone."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     async def _put(self, pairs: list[tuple[str, Lane]]) -> None:
         """Put jobs into the broker, those that are there already once."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     async def _let_go(self) -> None:
         """Close every connection."""
-        raise NotImplementedError
 
     def _more_room(self, lane: Lane) -> None:
         """A lane may take more than before."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import sys
@@ -12,6 +11,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.e2e.conftest import Durable, Server, Servers
+from tests.servers import needs
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -27,8 +27,7 @@ HOSTILE = "<script>window.hacked=1</script><img src=x onerror=window.hacked=1>\u
 def browser() -> Iterator[Browser]:
     """Debian's Chromium."""
     chromium = shutil.which("chromium")
-    if chromium is None and "CI" not in os.environ:  # pragma: no cover - not in CI
-        pytest.skip("chromium is not installed, and may not be installed here")
+    needs(chromium, "Debian's chromium")
     with sync_playwright() as playwright:
         launched = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
         yield launched

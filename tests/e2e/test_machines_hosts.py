@@ -23,6 +23,7 @@ from tests.e2e.hosts import (
 )
 from tests.e2e.machines import LEASE
 from tests.e2e.watches import TERMINAL, Watch
+from tests.servers import needs
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -96,10 +97,8 @@ class Site:
 def site(request: pytest.FixtureRequest, namespace: str, tmp_path: Path) -> Iterator[Site]:
     """A server, and hosts."""
     kind = str(request.param)
-    if not (RedisOn if kind == "redis" else PostgresOn).here():
-        pytest.skip(f"needs a server: {kind}")
-    if (reason := why_not()) is not None:
-        pytest.skip(reason)
+    reason = why_not()
+    needs(reason is None, f"network namespaces: {reason}")
     made = Site(kind, namespace, tmp_path)
     yield made
     made.closing.close()

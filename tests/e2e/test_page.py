@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import Servers
+from tests.servers import needs
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -27,8 +28,7 @@ def test_docs_shows_an_operation_for_each_task_and_loads_nothing_from_elsewhere(
 ) -> None:
     """Chromium shows a form for each task, and no violation of the page's policy."""
     chromium = shutil.which("chromium")
-    if chromium is None and "CI" not in os.environ:  # pragma: no cover - not in CI
-        pytest.skip("chromium is not installed, and may not be installed here")
+    needs(chromium, "Debian's chromium")
     assert chromium is not None
     server = servers("serve", tasks="quart_app.demo")
     page, log = tmp_path / "page", tmp_path / "log"

@@ -43,7 +43,7 @@ from quart_app.stores.redis.opening import unfit
 from quart_app.stores.redis.rows import STEP, blob
 from quart_app.stores.redis.store import RedisStore
 from quart_app.testing import check_shared_store, check_store, wait_until
-from tests.servers import RedisServer, free_port, until_it_listens
+from tests.servers import RedisServer, free_port, needs, until_it_listens
 from tests.stores.test_sqlite import Pair
 
 COUNTERS = {"seq", "order", "version", "tasks", "sizes", "events"}
@@ -69,8 +69,6 @@ async def redis(redis_server: RedisServer) -> AsyncIterator[Redis]:
 @pytest.fixture
 def own_server() -> Iterator[RedisServer]:
     """A server to be rough with."""
-    if not RedisServer.here():
-        pytest.skip("needs redis-server (Debian's redis-server)")
     server = RedisServer()
     yield server
     server.close()
@@ -766,8 +764,7 @@ def test_it_is_let_go_without_a_loop(redis_server: RedisServer, namespace: str) 
 @pytest.fixture
 def cluster() -> Iterator[list[int]]:
     """The ports of two nodes, each with half of the slots."""
-    if not RedisServer.here():
-        pytest.skip("needs redis-server (Debian's redis-server)")
+    needs(shutil.which("redis-server"), "Debian's redis-server")
     folder = Path(tempfile.mkdtemp(prefix="redis-cluster-"))
     ports, buses = [free_port(), free_port()], [free_port(), free_port()]
     nodes = []
@@ -812,8 +809,7 @@ async def test_a_cluster_needs_one_node_for_a_namespace(cluster: list[int]) -> N
 @pytest.fixture
 def socket_file(tmp_path: Path) -> Iterator[Path]:
     """A server that listens on a file alone."""
-    if not RedisServer.here():
-        pytest.skip("needs redis-server (Debian's redis-server)")
+    needs(shutil.which("redis-server"), "Debian's redis-server")
     path = tmp_path / "s"
     words = ["redis-server", "--port", "0", "--unixsocket", str(path), "--dir", str(tmp_path)]
     with (tmp_path / "log").open("wb") as log:
