@@ -124,8 +124,7 @@ class SharedParts(Parts):
         await self.store.open()
         try:
             # Its tables are there before the first job is put into them with the store's own.
-            if (prepare := getattr(self.engine, "prepare", None)) is not None:
-                await prepare()
+            await self.engine.prepare()
             await self._look_at_pauses()
             await self.upkeep.recall()
             await self.listener.start()

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 from quart_app.core.hub import Hub
-from quart_app.core.ports import Store
+from quart_app.core.ports import SharedStore, Store
 from quart_app.domain.errors import InvalidRequest
 from quart_app.domain.jobs import (
     Change,
@@ -93,17 +93,14 @@ class Ledger:
     ) -> tuple[list[Job], bool]:
         """Keep new jobs if, and when, somebody else's transaction is committed; see
         `SharedStore.add_within`. They are told of then, by the store."""
-        within = getattr(self._store, "add_within", None)
-        if within is None:
+        if not self._store.shared:
             message = (
                 "a start within a transaction of yours needs jobs that are kept in the same "
                 "database: QUART_APP_STORE=postgresql://..."
             )
             raise InvalidRequest(message)
-        opened: tuple[list[Job], bool] = await within(
-            connection, jobs, self._max_waiting, key, max_of_task
-        )
-        return opened
+        store = cast(SharedStore, self._store)
+        return await store.add_within(connection, jobs, self._max_waiting, key, max_of_task)
 
     async def move(
         self,

@@ -6,7 +6,7 @@ suites `quart_app.testing.check_store` and `check_engine` hold them to it.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from quart_app.domain.jobs import (
@@ -31,6 +31,12 @@ Run = Callable[[str], Coroutine[Any, Any, float | None]]
 """What an engine calls with the id of a job whose turn has come. Where it gives a number, the job
 is to be delivered again after so many seconds, perhaps elsewhere; an engine of one process, whose
 job nobody else could take, need not."""
+
+
+OnAdd = Callable[[Any, Sequence[Job]], Awaitable[None]]
+"""Told of new jobs on a connection, in the transaction that keeps them."""
+Enqueue = Callable[[Any, Sequence[tuple[str, Lane]]], Awaitable[None]]
+"""Takes jobs on a connection, in the transaction that was begun there."""
 
 
 class Store(Protocol):
@@ -178,6 +184,9 @@ class SharedStore(Store, Protocol):
     Whether a process is alive is said by the store's own clock: those of machines differ.
     """
 
+    on_add: OnAdd | None
+    """Told of new jobs in the transaction that keeps them, where the store has such."""
+
     async def beat(self, worker: Worker, seconds: float) -> None:
         """A process is alive, for so many seconds from now unless it says so again."""
 
@@ -282,6 +291,16 @@ class Engine(Protocol):
 @runtime_checkable
 class SharedEngine(Engine, Protocol):
     """What an engine does besides whose jobs wait where other processes take them, too."""
+
+    within: Enqueue | None
+    """Takes jobs in a transaction of the store's, where both are in one database."""
+
+    async def prepare(self) -> None:
+        """Make ready what `submit` and `within` need. Any number of processes may at once.
+
+        Raises:
+            StoreUnavailable: it could not be done.
+        """
 
     async def disconnect(self) -> None:
         """Let go of the broker, after `close`: what still runs is not acknowledged, and delivered

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
-from quart_app.core.ports import Run
+from quart_app.core.ports import Enqueue, Run
 from quart_app.domain.errors import StoreUnavailable
 from quart_app.domain.ids import new_id
 from quart_app.domain.tasks import LANES, Lane
@@ -245,6 +245,7 @@ class BrokerEngine(abc.ABC):
         self._closing = asyncio.Event()
         self._kept: list[asyncio.Task[None]] = []
         self._open = True
+        self.within: Enqueue | None = None
         self.on_done: Callable[[str, Lane], None] = lambda job_id, lane: None
         self._deliveries.on_done = lambda job_id, lane: self.on_done(job_id, lane)
 
@@ -261,8 +262,13 @@ class BrokerEngine(abc.ABC):
     async def _let_go(self) -> None:
         """Close every connection."""
 
+    @abc.abstractmethod
     def _more_room(self, lane: Lane) -> None:
         """A lane may take more than before."""
+
+    @abc.abstractmethod
+    async def prepare(self) -> None:
+        """Make ready what `submit` needs; `work` and the first `submit` do."""
 
     async def work(self, run: Run) -> None:
         """Begin to deliver, on this event loop. Returns at once, also while the broker is gone."""
@@ -302,6 +308,7 @@ class BrokerEngine(abc.ABC):
     async def forget(self, job_id: str) -> None:
         """Nothing: the job is delivered in vain, since the claim refuses it. To take it out of the
         broker could meet one that runs by now, and what brokers call a cancel would end it."""
+        return
 
     def waiting(self, lane: Lane) -> int:
         """None: they wait in the broker."""

@@ -67,6 +67,9 @@ class DocketEngine(BrokerEngine):
         self._workers: dict[Lane, _LaneWorker] = {}
         _keep_quiet()
 
+    async def prepare(self) -> None:
+        """Nothing: what docket needs is made with the first job."""
+
     def _parts(self) -> list[Callable[[], Coroutine[Any, Any, None]]]:
         places = self._deliveries.places
         return [functools.partial(self._work, lane) for lane in LANES if places[lane] > 0]

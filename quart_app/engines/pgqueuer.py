@@ -50,6 +50,7 @@ class PgqueuerEngine(BrokerEngine):
         context: contextvars.Context | None = None,
     ) -> None:
         super().__init__("PostgreSQL", rooms, lease, worker, context)
+        self.within = self.enqueue_within
         self._url = url
         self._settings = settings_of(namespace)
         self._insert = insert_of(self._settings)

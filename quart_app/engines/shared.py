@@ -38,8 +38,8 @@ def share_transactions(
 ) -> None:
     """Put new jobs into the queue in the transaction that keeps them, where store and engine can:
     there is no moment at which a job is kept and not delivered."""
-    within = getattr(engine, "enqueue_within", None)
-    if within is None or not hasattr(store, "on_add"):
+    within = engine.within
+    if within is None:
         return
 
     async def on_add(connection: Any, jobs: Sequence[Job]) -> None:

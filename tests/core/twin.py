@@ -14,7 +14,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from random import Random
 from typing import Any, TypeVar
 
-from quart_app.core.ports import Run
+from quart_app.core.ports import OnAdd, Run
 from quart_app.domain.errors import InvalidRequest, StoreClosed, StoreUnavailable
 from quart_app.domain.jobs import (
     Change,
@@ -96,6 +96,7 @@ class Twin:
     volatile = False
     shared = True
     trouble = None
+    on_add: OnAdd | None = None
 
     def __init__(self, place: Place) -> None:
         self.place = place

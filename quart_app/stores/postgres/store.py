@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from quart_app.core.ports import OnAdd
 from quart_app.domain.errors import StoreClosed, StoreUnavailable
 from quart_app.domain.jobs import (
     Change,
@@ -49,7 +50,7 @@ from quart_app.stores.postgres.rows import (
 )
 from quart_app.stores.postgres.schema import prepare
 from quart_app.stores.postgres.verbs import load, sql
-from quart_app.stores.postgres.writer import OnAdd, Writer
+from quart_app.stores.postgres.writer import Writer
 from quart_app.stores.postgres.wrongs import Health
 from quart_app.stores.versions import Versions
 

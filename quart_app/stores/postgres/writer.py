@@ -12,11 +12,11 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
+from quart_app.core.ports import OnAdd
 from quart_app.domain.errors import StoreClosed, StoreUnavailable
-from quart_app.domain.jobs import Job
 from quart_app.stores.postgres.groups import MOST_EVENTS, Answers, Group, Start, Write
 from quart_app.stores.postgres.links import CALL, CLOSED, COMMAND, Connection, drop, part
 from quart_app.stores.postgres.verbs import sql
@@ -36,8 +36,6 @@ UNKNOWN = (
 )
 GIVEN_UP = "The store was closed before it had answered; whether it has kept this is unknown"
 
-OnAdd = Callable[[Connection, Sequence[Job]], Awaitable[None]]
-"""Told of the new queued jobs, on the connection whose transaction keeps them."""
 Alone = Callable[[Connection], Awaitable[Any]]
 """A transaction of its own."""
 

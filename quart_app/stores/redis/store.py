@@ -11,6 +11,7 @@ import uuid
 from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any
 
+from quart_app.core.ports import OnAdd
 from quart_app.domain.errors import InvalidRequest, StoreClosed, StoreRefused, StoreUnavailable
 from quart_app.domain.jobs import (
     Change,
@@ -76,6 +77,7 @@ class RedisStore:
         self.url = url
         self.namespace = namespace
         self.on_commit: Callable[[float], object] = lambda seconds: None
+        self.on_add: OnAdd | None = None  # There is no transaction to tell of them in.
         self._prefix = f"{{{namespace}}}:"
         self._health = Health(url)
         self._writes: Line | None = None
