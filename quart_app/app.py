@@ -211,6 +211,7 @@ class Jobs:
         if TUTORIAL_TASK not in self.catalog and self.defaults and settings.default_task is None:
             self.catalog.add(getattr(importlib.import_module(TUTORIAL), TUTORIAL_TASK))
         self.catalog.check()
+        settings.check_work(self.catalog)
         default = settings.default_task
         if default is not None and default not in self.catalog:
             expected = f"one of the tasks: {', '.join(sorted(self.catalog)) or 'there are none'}"

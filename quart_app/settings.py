@@ -10,7 +10,7 @@ import difflib
 import logging
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
@@ -246,6 +246,27 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             }
             for name, setting in SETTINGS.items()
         ]
+
+    def check_work(self, offered: Collection[str]) -> None:
+        """Refuse what says that others run the jobs where there are none, or names what nobody
+        offers.
+
+        Raises:
+            InvalidSetting: with the reason.
+        """
+        if not self.shared and not (self.work and not self.only):
+            name = "only" if self.work else "work"
+            value = ",".join(self.only) if self.work else "off"
+            expected = (
+                "left out: with this store no other process runs the jobs (QUART_APP_STORE="
+                "redis://... or postgresql://... is one that several share)"
+            )
+            raise InvalidSetting(PREFIX + name.upper(), value, expected, self.sources[name])
+        for name in self.only:
+            if name not in offered:
+                tasks = ", ".join(sorted(offered)) or "there are none"
+                expected = f"names of tasks that are offered: {tasks}"
+                raise InvalidSetting("QUART_APP_ONLY", name, expected, self.sources["only"])
 
     @property
     def rooms(self) -> dict[Lane, int]:

@@ -44,11 +44,6 @@ class WorkerLauncher:
         if not settings.work:
             expected = "on: a worker that runs nothing is of no use"
             raise InvalidSetting("QUART_APP_WORK", "off", expected, sources["work"])
-        for name in settings.only:
-            if name not in self._jobs.catalog:
-                offered = ", ".join(sorted(self._jobs.catalog)) or "there are none"
-                expected = f"names of tasks that are offered: {offered}"
-                raise InvalidSetting("QUART_APP_ONLY", name, expected, sources["only"])
         self._deadline = deadline
         self._stop = asyncio.Event()
 

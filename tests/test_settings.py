@@ -182,6 +182,33 @@ def test_the_address_of_a_service_is_not_taken_for_a_setting(
     assert caplog.records == []
 
 
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({"STORE": "memory", "WORK": "off"}, "QUART_APP_WORK"),
+        ({"STORE": "sqlite:///jobs.db", "ONLY": "report"}, "QUART_APP_ONLY"),
+        ({"STORE": "redis://localhost", "ONLY": "report,nothing"}, "'nothing'"),
+    ],
+)
+def test_work_is_left_to_others_only_where_there_may_be_some(
+    values: dict[str, str], named: str
+) -> None:
+    """Otherwise jobs would wait for ever, or the setting do nothing."""
+    settings = Settings.load({PREFIX + name: value for name, value in values.items()}, {})
+    with pytest.raises(InvalidSetting, match=named):
+        settings.check_work({"report"})
+
+
+@pytest.mark.parametrize("only", ["", "report"])
+def test_others_may_do_the_work_where_they_share_the_store(only: str) -> None:
+    """With any store that several processes share."""
+    settings = Settings.load(
+        {"QUART_APP_STORE": "redis://localhost", "QUART_APP_WORK": "off", "QUART_APP_ONLY": only},
+        {},
+    )
+    settings.check_work({"report"})
+
+
 def test_no_password_is_shown() -> None:
     """A URL that is refused is shown without it."""
     with pytest.raises(InvalidSetting) as caught:

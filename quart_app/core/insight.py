@@ -6,16 +6,15 @@ Nothing may live here that knows how it is shown.
 
 from __future__ import annotations
 
-import asyncio
 import linecache
 import sys
 import traceback
-from collections.abc import AsyncIterator
 from types import FrameType
 from typing import Any
 
 import msgspec
 
+from quart_app.core.many import each
 from quart_app.core.service import Service
 from quart_app.domain.errors import NotFinished, NotRunning
 from quart_app.domain.filters import Filter, fingerprint
@@ -55,21 +54,6 @@ class Line(msgspec.Struct, frozen=True):
     line: int
     function: str
     code: str
-
-
-async def each(service: Service, query: Query, most: int) -> AsyncIterator[Job]:
-    """The jobs that pass, the newest first, at most so many."""
-    before, left = query.before, most
-    while left > 0:
-        size = min(100, left)
-        page = await service.store.page(msgspec.structs.replace(query, before=before, limit=size))
-        for job in page.jobs:
-            yield job
-        if page.next is None:
-            return
-        left -= len(page.jobs)
-        before = page.next
-        await asyncio.sleep(0)
 
 
 async def count(service: Service, query: Query) -> tuple[dict[Status, int], bool]:

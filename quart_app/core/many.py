@@ -6,6 +6,7 @@ Nothing may live here that one job needs; that is the service's.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Sequence
 
 import msgspec
@@ -27,20 +28,27 @@ class Canceled(msgspec.Struct, frozen=True):
     canceling: int
 
 
-async def matching(service: Service, query: Query) -> AsyncIterator[Job]:
-    """Every job that passes the filters and is not over."""
-    statuses = query.statuses & UNFINISHED if query.statuses else UNFINISHED
-    before = query.before
-    while statuses:
-        page = await service.store.page(
-            msgspec.structs.replace(query, statuses=statuses, before=before, limit=100)
-        )
+async def each(service: Service, query: Query, most: float = math.inf) -> AsyncIterator[Job]:
+    """The jobs that pass the filters, the newest first, at most so many."""
+    before, left = query.before, most
+    while left > 0:
+        limit = int(min(100, left))
+        page = await service.store.page(msgspec.structs.replace(query, before=before, limit=limit))
         for job in page.jobs:
             yield job
         if page.next is None:
             return
+        left -= len(page.jobs)
         before = page.next
         await asyncio.sleep(0)
+
+
+async def matching(service: Service, query: Query) -> AsyncIterator[Job]:
+    """Every job that passes the filters and is not over."""
+    statuses = query.statuses & UNFINISHED if query.statuses else UNFINISHED
+    if statuses:
+        async for job in each(service, msgspec.structs.replace(query, statuses=statuses)):
+            yield job
 
 
 async def cancel_matching(service: Service, query: Query, *, dry_run: bool) -> Canceled:

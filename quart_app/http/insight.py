@@ -82,8 +82,8 @@ class InsightRoutes:
 
     async def retry_many(self) -> Response:
         """Run several jobs that are over again, or all that match, as new jobs."""
-        refuse_other_site(Fields(request.scope["headers"]), self._site.limits)
         fields = Fields(request.scope["headers"])
+        refuse_other_site(fields, self._site.limits)
         _, value = await read_json(request, fields, self._site.limits)
         expected = 'Send {"ids": [...]}, or {"match": {...}} with "dry_run" if you like'
         if not isinstance(value, dict) or not set(value) <= {"ids", "match", "dry_run"}:

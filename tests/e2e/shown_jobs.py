@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from pathlib import Path
 
 from quart_app import Context, task
 
@@ -16,9 +17,11 @@ async def says(note: str = "") -> str:
 
 
 @task
-async def moves(job: Context) -> int:
-    """Report five steps."""
+async def moves(job: Context, gate: str = "") -> int:
+    """Report five steps, and go on when there is a file at the gate."""
     for step in range(5):
         job.progress(step, 5, f"step {step}")
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.01)
+    while gate and not Path(gate).exists():  # noqa: ASYNC110, ASYNC240 - of another process
+        await asyncio.sleep(0.02)
     return 5

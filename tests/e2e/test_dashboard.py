@@ -6,11 +6,12 @@ import re
 import shutil
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from tests.e2e.conftest import Durable, Server, Servers
+from tests.e2e.conftest import Durable, Server, Servers, poll
 from tests.servers import needs
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
@@ -82,7 +83,7 @@ def test_every_page_is_shown_without_an_error(
     for name in PAGES:
         page = looked.open(name)
         expect(page.get_by_role("heading", level=1)).to_have_text(name.capitalize())
-        page.wait_for_timeout(300)
+        expect(page.get_by_text("live", exact=True)).to_be_visible()
         assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     looked.close()
 
@@ -106,12 +107,53 @@ def test_the_pages_are_reached_by_keys(browser: Browser, server: Server) -> None
     looked.close()
 
 
-def test_a_job_is_seen_to_move_to_its_end(browser: Browser, server: Server) -> None:
-    """Live, from its start to its result, with what it says."""
+def test_a_job_is_seen_to_move_to_its_end(browser: Browser, server: Server, tmp_path: Path) -> None:
+    """Live, from its progress to its end."""
     looked = Looked(browser, server)
-    job = server.start("moves")
+    gate = tmp_path / "gate"
+    job = server.start("moves", gate=str(gate))
     page = looked.open(f"jobs/{job}")
-    expect(page.get_by_text("succeeded").first).to_be_visible(timeout=20_000)
+    title = page.locator(".title .status")
+    expect(title).to_have_text("running")
+    expect(page.get_by_text("step 4").first).to_be_visible()
+    gate.touch()
+    expect(title).to_have_text("succeeded", timeout=20_000)
+    looked.close()
+
+
+def test_the_failed_ones_are_found_and_retried(browser: Browser, server: Server) -> None:
+    """By the filter box, all that match, after it was said how many those are."""
+    for _ in range(2):
+        server.job(server.start("once", traces="/nowhere/at/all"), wait=5)
+    looked = Looked(browser, server)
+    page = looked.open("jobs")
+    page.keyboard.press("/")
+    box = page.get_by_role("combobox", name="Filter jobs")
+    expect(box).to_be_focused()
+    box.fill("status:failed task:once")
+    page.keyboard.press("Enter")
+    rows = page.locator("tbody tr")
+    expect(rows).to_have_count(3)
+    assert "filter=" in page.url
+    page.get_by_role("checkbox").first.check()
+    page.get_by_role("button", name=re.compile("^Retry")).first.click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text("3")
+    dialog.get_by_role("button", name=re.compile("^Retry")).click()
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    poll(lambda: server.counts()["failed"] == 6, "three more have failed")
+    looked.close()
+
+
+def test_a_job_is_started_from_a_form(browser: Browser, server: Server) -> None:
+    """The form is made from the task's schema."""
+    looked = Looked(browser, server)
+    page = looked.open("tasks/says")
+    page.get_by_label(re.compile("^note")).first.fill("from the form")
+    page.get_by_role("button", name=re.compile("^Start")).last.click()
+    poll(lambda: any(job["task"] == "says" for job in server.all_jobs()), "it is started")
+    [job] = [job for job in server.all_jobs() if job["task"] == "says"]
+    assert job["args"] == {"note": "from the form"}
     looked.close()
 
 
@@ -123,10 +165,10 @@ def test_hostile_text_is_only_text(browser: Browser, server: Server) -> None:
     server.job(job, wait=5)
     for name in ("now", "jobs", "errors", f"jobs/{job}"):
         page = looked.open(name)
-        page.wait_for_timeout(300)
+        if name != "now":  # Where it does not stand.
+            expect(page.get_by_text(re.compile("window.hacked")).first).to_be_visible()
         assert page.evaluate("window.hacked === undefined")
         assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
-    expect(looked.page.get_by_text(re.compile("window.hacked")).first).to_be_visible()
     looked.close()
 
 
@@ -148,7 +190,7 @@ def test_it_heals_when_the_server_comes_back(
     job = again.start("once", traces=str(durable.traces), number=7)
     again.job(job, wait=5)
     page.goto(f"{again.url}/#/jobs/{job}")
-    expect(page.get_by_text("succeeded").first).to_be_visible()
+    expect(page.locator(".title .status")).to_have_text("succeeded")
     page.context.close()
 
 
