@@ -35,7 +35,7 @@ check: $(VENV)/.test
 	$(BIN)/mypy
 
 bench: $(VENV)/.bench
-	sh scripts/debian-packages.sh wrk redis-server postgresql
+	sh scripts/debian-packages.sh wrk chromium redis-server postgresql
 	$(BIN)/python -m benchmarks
 
 lock: $(VENV)/.test

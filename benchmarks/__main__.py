@@ -26,6 +26,7 @@ NAMES = (
     "durable",
     "live",
     "watching",
+    "dashboard",
     "machines",
 )
 JSON = ROOT / "benchmarks" / "results" / "latest.json"

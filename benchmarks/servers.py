@@ -14,7 +14,7 @@ from typing import Any
 
 from quart import Quart, request
 
-from benchmarks.tasks import NO_LIMITS, free, limited, noop, sleeper, stamps
+from benchmarks.tasks import NO_LIMITS, free, limited, moves, noop, sleeper, stamps
 from quart_app import create_app
 
 FILE = Path(os.environ.get("BENCHMARK_FOLDER", ".")) / "jobs.db"
@@ -51,6 +51,9 @@ few_at_once = create_app(
 
 watched = create_app([noop, stamps], QUART_APP_STORE="memory", **NO_LIMITS)
 """Its jobs say what time it is."""
+
+shown = create_app([noop, moves], QUART_APP_STORE="memory", **NO_LIMITS)
+"""Its jobs move, for who looks at the dashboard."""
 
 controlled = create_app([free, limited], QUART_APP_STORE="memory", **NO_LIMITS)
 """A task under limits, and one without."""

@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from quart_app import task
+from quart_app import Context, task
 
 NO_LIMITS: dict[str, int] = {
     "QUART_APP_MAX_RUNNING": 1_000_000,
@@ -35,6 +35,14 @@ async def stamps(lines: int, pause: float, wait: float) -> None:
     await asyncio.sleep(wait)
     for _ in range(lines):
         print(f"{time.time():.6f}")
+        await asyncio.sleep(pause)
+
+
+@task
+async def moves(ctx: Context, pause: float) -> None:
+    """Tells how far it is, again and again."""
+    for step in range(1_000_000):
+        ctx.progress(step % 100, 100, f"step {step}")
         await asyncio.sleep(pause)
 
 

@@ -21,6 +21,9 @@ from typing import Any, NamedTuple
 
 import httpx2
 import pytest
+from playwright.sync_api import Browser
+
+from tests.e2e.browsing import LIGHT, WAYS, Look, Person, Visit, Way, launch
 
 ROOT = Path(__file__).parents[2]
 RUNNING = re.compile(r"Running on http://127\.0\.0\.1:(\d+)")
@@ -283,3 +286,37 @@ def servers() -> Iterator[Servers]:
 def kind(request: pytest.FixtureRequest) -> str:
     """Both ways to start the service."""
     return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Debian's Chromium. Not of the whole run: Playwright's event loop runs as long as it is there,
+    and others could have none."""
+    yield from launch()
+
+
+@pytest.fixture
+def visit(browser: Browser) -> Iterator[Callable[..., Visit]]:
+    """Makes visits: ``visit(server, look)``. At the end none of them has seen anything wrong."""
+    made: list[Visit] = []
+
+    def make(server: Server, look: Look = LIGHT) -> Visit:
+        made.append(Visit(browser, server.url, look))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+@pytest.fixture
+def shown(servers: Servers) -> Server:
+    """A server with the tasks of `tests.e2e.shown_jobs`."""
+    return servers("serve", tasks="tests.e2e.shown_jobs")
+
+
+@pytest.fixture(params=WAYS, ids=str)
+def person(request: pytest.FixtureRequest, visit: Callable[..., Visit], shown: Server) -> Person:
+    """Visits `shown` with a mouse or a keyboard, on a screen or a telephone."""
+    way: Way = request.param
+    return Person(visit(shown, way.look), way)
