@@ -37,8 +37,8 @@ JOBS = 2_000
 CALLERS = 50
 """Calls and jobs at once, on both sides."""
 ROOMY = "?max_connections=1000"
-"""Bare docket takes a connection for each call and each job under way; of the hundred that a pool of
-redis-py has, one too few is left now and then, and then its worker ends."""
+"""Bare docket takes a connection for each call and each job under way: now and then that is one
+more than the hundred that a pool of redis-py has, and its worker ends."""
 WATCHERS = 10_000
 LINES, PAUSE = 3, 8.0
 """What the watched job says, and seconds between two lines: so long that one is told to all."""
