@@ -152,11 +152,11 @@ class Parts:
         Raises:
             StoreRefused, StoreUnavailable: the store cannot be used.
         """
-        self.hub.subscribe_ends(self.durations.on_end)
-        self.hub.subscribe_ends(self.service.pulse.on_end)
-        self.hub.subscribe_ends(self.upkeep.on_end)
+        self.hub.subscribe_ends(self.durations.on_ends)
+        self.hub.subscribe_ends(self.service.pulse.on_ends)
+        self.hub.subscribe_ends(self.upkeep.on_ends)
         if not self.store.volatile:
-            self.hub.subscribe_ends(self.backlog.on_end)
+            self.hub.subscribe_ends(self.backlog.on_ends)
         await self.store.open()
         if not self.store.volatile:
             logger.info("jobs are kept in %s", self.settings.store)

@@ -120,7 +120,7 @@ class SharedParts(Parts):
         """
         ends = (self.durations, self.service.pulse, self.upkeep, self.backlog)
         for subscriber in ends:
-            self.hub.subscribe_ends(subscriber.on_end)
+            self.hub.subscribe_ends(subscriber.on_ends)
         await self.store.open()
         try:
             # Its tables are there before the first job is put into them with the store's own.

@@ -17,7 +17,7 @@ import pytest
 from quart import Quart
 
 import benchmarks.__main__ as command
-from benchmarks import figures, latency, load, memory, overhead, plot, report, servers
+from benchmarks import dashboard, figures, latency, load, memory, overhead, plot, report, servers
 from benchmarks.figures import Row, Section, Target, row
 from benchmarks.tasks import NO_LIMITS, noop, sleeper
 from quart_app import create_app
@@ -38,7 +38,7 @@ def results() -> report.Results:
     return report.Results(setting=report.setting(), sections=[SECTION])
 
 
-@pytest.mark.parametrize("module", [figures, load, plot, report])
+@pytest.mark.parametrize("module", [dashboard, figures, load, plot, report])
 def test_examples_in_the_docstrings_run(module: ModuleType) -> None:
     """Each example gives what it says."""
     failed, tried = doctest.testmod(module)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from quart_app.core.alarm import Alarm
@@ -192,7 +192,7 @@ class Backlog:
         if turns.waits or self._returning[lane]:
             self._room.set()
 
-    def on_end(self, job: Job) -> None:
+    def on_ends(self, jobs: Sequence[Job]) -> None:
         """A subscriber of the endings: there is room in a window again. What was only delivered in
         vain is no reason to look: it would be found again at once."""
         if self._behind:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import msgspec
 
@@ -30,12 +30,14 @@ class Observed(msgspec.Struct, frozen=True):
 class _Seen:
     """What was seen of one task."""
 
-    __slots__ = ("count", "newest", "typical")
+    __slots__ = ("count", "newest", "stale", "typical")
 
     def __init__(self) -> None:
         self.newest: deque[float] = deque(maxlen=KEPT)
         self.count = 0
         self.typical: float | None = None
+        self.stale = 1
+        """The count from which on `typical` is worked out anew."""
 
 
 def _ran(job: Job) -> float | None:
@@ -62,18 +64,17 @@ class Durations:
         self._seen: dict[str, _Seen] = {}
         self._saved: dict[str, int] = {}
 
-    def on_end(self, job: Job) -> None:
-        """Take the duration of a job that has ended."""
-        seconds = self._measure(job)
-        if seconds is None:
-            return
-        seen = self._seen.get(job.task)
-        if seen is None:
-            seen = self._seen[job.task] = _Seen()
-        seen.newest.append(seconds)
-        seen.count = count = seen.count + 1
-        if count <= FRESH or count % FRESH == 0:
-            seen.typical = None
+    def on_ends(self, jobs: Iterable[Job]) -> None:
+        """Take the durations of jobs that have ended."""
+        for job in jobs:
+            seconds = self._measure(job)
+            if seconds is None:
+                continue
+            seen = self._seen.get(job.task)
+            if seen is None:
+                seen = self._seen[job.task] = _Seen()
+            seen.newest.append(seconds)
+            seen.count += 1
 
     def load(self, task: str, kept: bytes) -> None:
         """Take over what an earlier process has seen of a task; `unsaved` has made it."""
@@ -115,6 +116,7 @@ class Durations:
         seen = self._seen.get(task)
         if seen is None:
             return None
-        if seen.typical is None:
+        if seen.count >= seen.stale:
             seen.typical = self.observed(task).p50
+            seen.stale = seen.count + (1 if seen.count < FRESH else FRESH)
         return seen.typical

@@ -6,6 +6,7 @@ missed and nothing is told twice. Nothing may live here that knows how it is sho
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 
 from quart_app.core.service import Service
@@ -77,22 +78,27 @@ async def _missed(service: Service, job: Job, seen: int) -> AsyncGenerator[News]
 
 
 async def follow_all(
-    service: Service, after: int | None, idle: float
-) -> AsyncGenerator[Job | None]:
+    service: Service, after: int | None, idle: float, every: float | None = None
+) -> AsyncGenerator[list[Job] | None]:
     """The versions of all jobs from now on, or from an earlier ``seq``; see `follow`.
 
     Of what was missed each job's newest version is told.
+
+    Args:
+        every: seconds after which is told what has changed, of each job the newest version only;
+            None tells every version when there is one.
     """
-    with service.hub.follow(None) as follower:
+    hub = service.hub
+    with hub.follow(None) if every is None else hub.gather() as follower:
         seen = after
         while seen is not None:
             try:
                 missed = await service.store.events(seen, REPLAYED)
             except StoreUnavailable:
                 return
-            for event in missed:
-                seen = event.seq
-                yield event.job
+            if missed:
+                seen = missed[-1].seq
+                yield [event.job for event in missed]
             if len(missed) < REPLAYED:
                 break
         while True:
@@ -102,6 +108,10 @@ async def follow_all(
                 continue
             if not news:
                 return
-            for job in news:
-                if isinstance(job, Job) and (seen is None or job.seq > seen):
-                    yield job
+            jobs = [job for job in news if isinstance(job, Job)]
+            if seen is not None:
+                jobs = [job for job in jobs if job.seq > seen]
+            if jobs:
+                yield jobs
+            if every is not None:
+                await asyncio.sleep(every)

@@ -15,6 +15,7 @@ from quart_app.domain.status import TERMINAL
 
 Subscriber = Callable[[JobEvent], None]
 EndSubscriber = Callable[[Job], None]
+EndsSubscriber = Callable[[Sequence[Job]], None]
 
 BEHIND = 2_000
 """Versions and lines that wait for a follower who does not come for them."""
@@ -119,6 +120,32 @@ class Follower:
         return news
 
 
+class Gatherer(Follower):
+    """Follows all jobs: `next` gives of each that has changed its newest version, in order."""
+
+    __slots__ = ("_newest",)
+
+    def __init__(self, hub: Hub) -> None:
+        super().__init__(hub, None)
+        self._newest: dict[str, Job] = {}
+
+    def tell(self, job: Job) -> None:
+        """Called by the hub with every new version."""
+        self._newest.pop(job.id, None)  # So that it is the last one, in the order of ``seq``.
+        self._newest[job.id] = job
+        if len(self._newest) > BEHIND:
+            self.ended = True
+            self._newest.clear()
+        self._event.set()
+
+    async def next(self, seconds: float) -> list[News] | None:
+        """The versions since the last call; none when it has ended; None after so many seconds."""
+        if await super().next(seconds) is None:
+            return None
+        newest, self._newest = self._newest, {}
+        return list(newest.values())
+
+
 class Hub:
     """Passes each event on, once and in order.
 
@@ -129,6 +156,8 @@ class Hub:
     def __init__(self, max_watchers: int = 10_000) -> None:
         self._subscribers: list[Subscriber] = []
         self._own_ends: list[EndSubscriber] = []
+        self._counting: list[EndsSubscriber] = []
+        self._ended: list[Job] = []
         self._ends: list[EndSubscriber] = []
         self._awaited: list[Collection[str]] = []
         self._watchers: dict[str | None, set[Watcher | Follower]] = {}
@@ -155,10 +184,10 @@ class Hub:
         self._subscribers.append(subscriber)
         self.attentive = True
 
-    def subscribe_ends(self, subscriber: EndSubscriber) -> None:
-        """Call a function with every job that has ended from now on, wherever it ran; as
-        `subscribe`."""
-        self._ends.append(subscriber)
+    def subscribe_ends(self, subscriber: EndsSubscriber) -> None:
+        """Call a function with every job that has ended from now on, wherever it ran, with many at
+        once: when the event loop comes round next. As `subscribe`."""
+        self._counting.append(subscriber)
 
     def subscribe_own_ends(self, subscriber: EndSubscriber) -> None:
         """The same for the endings that this process has written."""
@@ -166,7 +195,8 @@ class Hub:
 
     @contextlib.contextmanager
     def ends(self, subscriber: EndSubscriber, ids: Collection[str] = ()) -> Iterator[None]:
-        """As `subscribe_ends`, for as long as the ``with`` lasts.
+        """Call a function at once with every job that has ended, wherever it ran, for as long as
+        the ``with`` lasts.
 
         Args:
             ids: of the jobs whose ends are waited for, as it is when that is asked (`watched`).
@@ -186,6 +216,11 @@ class Hub:
     def follow(self, job_id: str | None) -> Follower:
         """A follower of one job, or of all for None, to be entered with ``with``."""
         return Follower(self, job_id)
+
+    def gather(self) -> Gatherer:
+        """A follower of all jobs that is told their newest versions only; to be entered with
+        ``with``."""
+        return Gatherer(self)
 
     def join(self, job_id: str | None, watcher: Watcher | Follower) -> None:
         """Take a watcher or follower in."""
@@ -231,12 +266,21 @@ class Hub:
 
     def _tell(self, job: Job) -> None:
         if job.status in TERMINAL:
-            for end_subscriber in tuple(self._ends):
-                end_subscriber(job)
+            if not self._ended:
+                asyncio.get_running_loop().call_soon(self._tell_ended)
+            self._ended.append(job)
+            if self._ends:
+                for end_subscriber in tuple(self._ends):
+                    end_subscriber(job)
         if self._watchers:
             for job_id in (job.id, None):
                 for watcher in self._watchers.get(job_id, ()):
                     watcher.tell(job)
+
+    def _tell_ended(self) -> None:
+        ended, self._ended = self._ended, []
+        for subscriber in self._counting:
+            subscriber(ended)
 
     def _tell_lines(self, job_id: str, lines: list[LogLine]) -> None:
         for watcher in self._watchers.get(job_id, ()):

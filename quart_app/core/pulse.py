@@ -5,7 +5,7 @@ they waited. A subscriber of the hub; only what it was told since it began may l
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from quart_app.core.durations import Durations
 from quart_app.domain.jobs import Job
@@ -26,7 +26,7 @@ class Pulse:
         clock: seconds since the epoch.
 
     >>> pulse = Pulse(lambda: 25.0)
-    >>> pulse.on_end(Job(id="a", task="t", status="failed", finished_at=21.0))
+    >>> pulse.on_ends([Job(id="a", task="t", status="failed", finished_at=21.0)])
     >>> pulse.counts()["failed"][-1], pulse.since
     (1, 20.0)
     """
@@ -41,15 +41,16 @@ class Pulse:
         self._seen = 0
         self._advance(clock())
 
-    def on_end(self, job: Job) -> None:
-        """Take a job that has ended. Called for each, so it counts and does little else."""
-        at = job.finished_at
-        if at is not None and at >= self._until:
-            self._advance(at)
-        self._open[job.status] += 1
-        self._seen = seen = self._seen + 1
-        if seen <= ALL or seen % SOME == 0:
-            self.waits.on_end(job)
+    def on_ends(self, jobs: Sequence[Job]) -> None:
+        """Take jobs that have ended. Called with all, so it counts and does little else."""
+        for job in jobs:
+            at = job.finished_at
+            if at is not None and at >= self._until:
+                self._advance(at)
+            self._open[job.status] += 1
+        self._seen += len(jobs)
+        every = 1 if self._seen <= ALL else SOME
+        self.waits.on_ends(jobs[-1 - self._seen % every :: -every])
 
     def _advance(self, at: float) -> None:
         """Begin the bucket of this moment, and those that nothing ended in."""

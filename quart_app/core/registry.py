@@ -30,32 +30,21 @@ class Handle:
         registry: knows the grace, and whom to tell when it is over.
     """
 
-    __slots__ = (
-        "_escalate",
-        "_interrupt",
-        "_registry",
-        "job_id",
-        "seq",
-        "stop",
-        "task",
-        "thread",
-        "timers",
-        "waits",
-    )
+    # One is made for each job: what most jobs never set stays with the class.
+    stop: Stop | None = None
+    thread: int | None = None
+    """In which thread the function runs, where it is one of its own."""
+    seq = 0
+    """That of the job's version with which its attempt has begun here; 0 before."""
+    waits = 0
+    timers: list[asyncio.TimerHandle] | None = None
+    _interrupt: Callable[[], object] | None = None
+    _escalate: Callable[[], object] | None = None
 
     def __init__(self, job_id: str, task: asyncio.Task[None], registry: Registry) -> None:
         self.job_id = job_id
         self.task = task
-        self.stop: Stop | None = None
-        self.thread: int | None = None
-        """In which thread the function runs, where it is one of its own."""
-        self.seq = 0
-        """That of the job's version with which its attempt has begun here; 0 before."""
         self._registry = registry
-        self._interrupt: Callable[[], object] | None = None
-        self._escalate: Callable[[], object] | None = None
-        self.timers: list[asyncio.TimerHandle] | None = None
-        self.waits = 0
 
     @property
     def stopping(self) -> bool:

@@ -32,6 +32,7 @@ class Reporter(Log):
     Args:
         ledger: who writes it.
         job: the claimed job.
+        loop: on which it writes.
     """
 
     _newest: Progress | None = None
@@ -42,10 +43,10 @@ class Reporter(Log):
     _timer: asyncio.TimerHandle | None = None
     _last = -INTERVAL
 
-    def __init__(self, ledger: Ledger, job: Job) -> None:
+    def __init__(self, ledger: Ledger, job: Job, loop: asyncio.AbstractEventLoop) -> None:
         self._ledger = ledger
         self.job = job
-        self._loop = asyncio.get_running_loop()
+        self._loop = loop
 
     def report(self, progress: Progress) -> None:
         """Take progress, from any thread."""

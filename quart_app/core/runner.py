@@ -58,6 +58,7 @@ class Runner:
         self._registry = registry
         self._invoker = invoker
         self._notes: set[asyncio.Task[None]] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self.tries = 60
         """How often a claim is tried again while the store does not answer."""
         registry.on_overdue = self._overdue
@@ -66,7 +67,10 @@ class Runner:
         """Run one attempt of a job, in the current asyncio task. Harmless if it is not queued.
         Gives the seconds after which it is to be delivered again, or None."""
         # Opened before the claim: there is no moment at which a cancel would find nobody.
-        handle = self._registry.open(job_id, asyncio.current_task())  # type: ignore[arg-type]
+        loop = self._loop
+        if loop is None:  # Asked for once: before Python 3.12 that is as slow as a system call.
+            loop = self._loop = asyncio.get_running_loop()
+        handle = self._registry.open(job_id, asyncio.current_task(loop))  # type: ignore[arg-type]
         if handle is None:
             return None
         try:
@@ -81,7 +85,7 @@ class Runner:
             if task is None:
                 outcome = _not_offered(job)
             elif task.plain and job.cancel_requested_at is None:
-                reporter = Reporter(self._ledger, job)
+                reporter = Reporter(self._ledger, job, loop)
                 REPORTER.set(reporter)
                 ended = await self._invoker.call(task, job, handle, reporter)
                 if reporter.used:
@@ -96,7 +100,9 @@ class Runner:
             except StoreUnavailable as error:
                 after = await self._insist(job, outcome, error)
             # Asked for when it was too late for this attempt: then no other one follows.
-            if after is not None and not after.over and after.cancel_requested_at is not None:
+            if after is None or outcome.move.terminal:
+                return None
+            if after.cancel_requested_at is not None:
                 after = await self._ledger.move(job_id, Move.WITHDRAW, reason="requested")
             return self._again(after)
         finally:
@@ -136,7 +142,7 @@ class Runner:
             handle.ask("cancel")
         if task.timeout is not None:
             handle.after(task.timeout, lambda: handle.ask("timeout"))
-        reporter = Reporter(self._ledger, job)
+        reporter = Reporter(self._ledger, job, handle.task.get_loop())
         REPORTER.set(reporter)
         steps = Steps(self._ledger, self._store, job, self._invoker.max_result)
         service = SERVICE.get()

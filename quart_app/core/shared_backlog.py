@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
 from msgspec.structs import replace
@@ -87,8 +87,8 @@ class SharedBacklog(Backlog):
     def _on_done(self, job_id: str, lane: Lane) -> None:
         """The end of a delivery here says nothing: what has ended is heard of."""
 
-    def on_end(self, job: Job) -> None:
-        """There is room in a window again; see `Backlog.on_end`."""
+    def on_ends(self, jobs: Sequence[Job]) -> None:
+        """There is room in a window again; see `Backlog.on_ends`."""
         if self._behind and self.leading:
             self._read.set()
 

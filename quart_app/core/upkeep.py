@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
 from quart_app.core.alarm import Alarm
@@ -97,9 +97,9 @@ class Upkeep:
         await asyncio.gather(*self._loops, return_exceptions=True)
         self._loops.clear()
 
-    def on_end(self, job: Job) -> None:
+    def on_ends(self, jobs: Sequence[Job]) -> None:
         """A subscriber of the endings: many at once are pruned before the second is over."""
-        self._ended += 1
+        self._ended += len(jobs)
         if self._ended >= BATCH:
             self._ended = 0
             self._nudge.set()

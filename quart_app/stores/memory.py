@@ -75,9 +75,8 @@ class MemoryStore:
         self._finished_size: dict[Status, int] = dict.fromkeys(TERMINAL, 0)
         self._scheduled: list[tuple[float, int, str]] = []
         self._expiring: list[tuple[float, int, str]] = []
-        self._counts: dict[Status, int] = dict.fromkeys(STATUSES, 0)
+        self._waiting = 0
         self._tasks: defaultdict[str, dict[Status, int]] = defaultdict(_no_counts)
-        self._order = 0
         self._seq = 0
         self._open = False
 
@@ -106,14 +105,13 @@ class MemoryStore:
     ) -> tuple[list[Job], bool]:
         if not self._open:
             self._require_open()
-        if key is not None and (known := self._known(jobs[0].task, key)) is not None:
-            return known, False
         one = jobs[0]
+        if key is not None and (known := self._known(one.task, key)) is not None:
+            return known, False
         plain = one.unique is None and len(jobs) == 1
         fresh = 1 if plain else self._fresh(jobs)
-        waiting = self._counts["queued"] + self._counts["scheduled"]
-        if fresh and waiting + fresh > max_waiting:
-            message = f"{waiting} jobs wait and {max_waiting} may: try again later"
+        if fresh and self._waiting + fresh > max_waiting:
+            message = f"{self._waiting} jobs wait and {max_waiting} may: try again later"
             raise QueueFull(message, retry_after=1.0)
         if fresh and max_of_task is not None:
             self._bound_task(one.task, fresh, max_of_task)
@@ -153,24 +151,24 @@ class MemoryStore:
         return [self._jobs[job_id] for job_id in ids]
 
     def _insert(self, job: Job) -> Job:
-        self._order = order = self._order + 1
         self._seq = seq = self._seq + 1
         # Set in place: nobody else has seen this new object yet, and a copy costs twice as much.
-        force_setattr(job, "order", order)
+        force_setattr(job, "order", seq)
         force_setattr(job, "seq", seq)
-        self._jobs[job.id] = job
-        self._orders.append(order)
-        self._ids.append(job.id)
-        self._counts[job.status] += 1
+        job_id = job.id
+        self._jobs[job_id] = job
+        self._orders.append(seq)
+        self._ids.append(job_id)
+        self._waiting += 1
         self._tasks[job.task][job.status] += 1
         if job.unique is not None:
-            self._unique[job.task, job.unique] = job.id
+            self._unique[job.task, job.unique] = job_id
         if job.parent is not None:
-            self._children.setdefault(job.parent, {})[job.id] = None
+            self._children.setdefault(job.parent, {})[job_id] = None
         if job.status == "scheduled":
-            heapq.heappush(self._scheduled, (job.run_at or 0.0, order, job.id))
+            heapq.heappush(self._scheduled, (job.run_at or 0.0, seq, job_id))
         if job.expires_at is not None:
-            heapq.heappush(self._expiring, (job.expires_at, order, job.id))
+            heapq.heappush(self._expiring, (job.expires_at, seq, job_id))
         return job
 
     async def get(self, job_id: str) -> Job | None:
@@ -219,25 +217,34 @@ class MemoryStore:
         if before is None or not self._open:
             self._require_open()
             return None
-        job = apply(before, change, self._seq + 1)
+        seq = self._seq + 1
+        job = apply(before, change, seq)
         if job is None:
             return None
-        self._counts[before.status] -= 1
-        self._counts[job.status] += 1
+        self._seq = seq
+        self._jobs[job_id] = job
+        status = job.status
         counts = self._tasks[job.task]
         counts[before.status] -= 1
-        counts[job.status] += 1
-        self._seq = job.seq
-        self._jobs[job_id] = job
-        if before.unique is not None and (job.unique is None or change.move.terminal):
-            self._unique.pop((job.task, before.unique), None)
-        if change.move.terminal:
-            self._finished[job.status].append(job_id)
-            beside = self._steps or self._logs.any  # As a rule there is nothing.
-            self._finished_size[job.status] += self._size(job) if beside else job.size
-        elif job.status == "scheduled":
-            heapq.heappush(self._scheduled, (job.run_at or 0.0, job.order, job_id))
+        counts[status] += 1
+        if status == "running":
+            self._waiting -= 1
+        else:
+            self._moved(before, job, change.move.terminal)
         return job
+
+    def _moved(self, before: Job, job: Job, over: bool) -> None:
+        """What follows of a move, but that of a job's beginning."""
+        status = job.status
+        if before.unique is not None and (job.unique is None or over):
+            self._unique.pop((job.task, before.unique), None)
+        if over:
+            self._finished[status].append(job.id)
+            beside = self._steps or self._logs.any  # As a rule there is nothing.
+            self._finished_size[status] += self._size(job) if beside else job.size
+        elif status == "scheduled":
+            heapq.heappush(self._scheduled, (job.run_at or 0.0, job.order, job.id))
+        self._waiting += (not over) - (before.status != "running")
 
     async def note(self, job_id: str, note: Note) -> Job | None:
         self._require_open()
@@ -278,9 +285,9 @@ class MemoryStore:
 
     async def oldest_queued(self) -> Job | None:
         self._require_open()
-        if not self._counts["queued"]:
+        if not self._waiting:
             return None
-        return next(job for job in self._jobs.values() if job.status == "queued")
+        return next((job for job in self._jobs.values() if job.status == "queued"), None)
 
     async def active(self, task: str, unique: str) -> Job | None:
         self._require_open()
@@ -369,12 +376,14 @@ class MemoryStore:
         return pruned
 
     def _forget(self, job: Job) -> None:
-        self._finished_size[job.status] -= self._size(job)
-        self._counts[job.status] -= 1
         self._tasks[job.task][job.status] -= 1
         del self._jobs[job.id]
-        self._steps.pop(job.id, None)
-        self._logs.forget(job.id)
+        if self._steps or self._logs.any:
+            self._finished_size[job.status] -= self._size(job)
+            self._steps.pop(job.id, None)
+            self._logs.forget(job.id)
+        else:
+            self._finished_size[job.status] -= job.size
         if job.parent is not None:  # Its own children are found as long as they are kept.
             del self._children[job.parent][job.id]
             if not self._children[job.parent]:
@@ -390,7 +399,8 @@ class MemoryStore:
 
     async def counts(self) -> dict[Status, int]:
         self._require_open()
-        return dict(self._counts)
+        of_tasks = self._tasks.values()
+        return {status: sum(counts[status] for counts in of_tasks) for status in STATUSES}
 
     async def counts_by_task(self) -> dict[str, dict[Status, int]]:
         self._require_open()

@@ -118,7 +118,7 @@ class Machine:
         return self._loop.time()
 
     async def __aenter__(self) -> Machine:
-        for subscriber in (self.upkeep.on_end, self.backlog.on_end):
+        for subscriber in (self.upkeep.on_ends, self.backlog.on_ends):
             self.hub.subscribe_ends(subscriber)
         await self.store.open()
         await self._look()

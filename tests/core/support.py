@@ -70,12 +70,12 @@ class Core:
         self.ledger = Ledger(self.store, self.hub, max_waiting=max_waiting, clock=self.now)
         self.registry = Registry(grace)
         self.durations = Durations()
-        self.hub.subscribe_ends(self.durations.on_end)
+        self.hub.subscribe_ends(self.durations.on_ends)
         context = contextvars.Context()
         rooms: dict[Lane, int] = {"loop": room, "thread": room, "process": min(room, 2)}
         self.engine = LocalEngine(rooms, context)
         self.backlog = Backlog(self.store, self.engine, self.catalog, window, self.now)
-        self.hub.subscribe_ends(self.backlog.on_end)
+        self.hub.subscribe_ends(self.backlog.on_ends)
         self.service = Service(
             catalog=self.catalog,
             store=self.store,

@@ -15,17 +15,17 @@ def seen(*seconds: float) -> Durations:
     """Durations after jobs that took so long."""
     durations = Durations()
     for each in seconds:
-        durations.on_end(replace(DONE, finished_at=10.0 + each))
+        durations.on_ends([replace(DONE, finished_at=10.0 + each)])
     return durations
 
 
 def test_nothing_is_known_of_a_task_that_never_succeeded() -> None:
     """Failures, cancels and half records say nothing about how long it takes."""
     durations = Durations()
-    durations.on_end(replace(DONE, status="failed"))
-    durations.on_end(replace(DONE, status="canceled", started_at=None))
-    durations.on_end(replace(DONE, started_at=None))
-    durations.on_end(replace(DONE, finished_at=None))
+    durations.on_ends([replace(DONE, status="failed")])
+    durations.on_ends([replace(DONE, status="canceled", started_at=None)])
+    durations.on_ends([replace(DONE, started_at=None)])
+    durations.on_ends([replace(DONE, finished_at=None)])
     assert durations.observed("t") == Observed(0, None, None)
     assert durations.typical("t") is None
 
@@ -40,7 +40,7 @@ def test_median_and_95th_percentile_are_of_what_was_seen() -> None:
 def test_tasks_are_told_apart() -> None:
     """One's slowness is not another's."""
     durations = seen(5)
-    durations.on_end(replace(DONE, task="u"))
+    durations.on_ends([replace(DONE, task="u")])
     assert (durations.typical("t"), durations.typical("u")) == (5.0, 1.0)
 
 
@@ -57,6 +57,6 @@ def test_the_typical_duration_follows_soon(before: int) -> None:
     durations.typical("t")
     typical: list[float | None] = []
     for _ in range(before // 2 + 17):
-        durations.on_end(DONE)
+        durations.on_ends([DONE])
         typical.append(durations.typical("t"))
     assert typical[-1] == 1.0

@@ -27,6 +27,16 @@ async def seen(stream: AsyncGenerator[News | None, None]) -> list[tuple[int, str
     return [(job.seq, job.status) async for job in stream if isinstance(job, Job)]
 
 
+async def all_seen(stream: AsyncGenerator[list[Job] | None, None]) -> list[list[tuple[int, str]]]:
+    """What a reader of all jobs is told until the end, and what of it at once."""
+    return [[(job.seq, job.status) for job in jobs] async for jobs in stream if jobs is not None]
+
+
+def together(told: list[list[tuple[int, str]]]) -> list[tuple[int, str]]:
+    """The same in one list."""
+    return [each for jobs in told for each in jobs]
+
+
 async def test_a_reader_is_told_every_status_once_and_in_order() -> None:
     """From the first that it could see to the final one; then the stream ends."""
     async with Core(sleeps, room=1) as core:
@@ -74,14 +84,66 @@ async def test_a_reader_of_all_is_told_of_all() -> None:
         before = await core.start(sleeps, seconds=0.5)
         await core.ended(before)
         stream = follow_all(core.service, None, 60)
-        reading = asyncio.create_task(seen(stream))
+        reading = asyncio.create_task(all_seen(stream))
         await asyncio.sleep(0)
         ids = [await core.start(sleeps) for _ in range(2)]
         await core.ended(ids[1])
         await asyncio.sleep(0)
         core.hub.close()
         statuses = ["queued", "queued", "running", "running", "succeeded", "succeeded"]
-        assert await reading == list(zip(range(4, 10), statuses, strict=True))
+        assert together(await reading) == list(zip(range(4, 10), statuses, strict=True))
+
+
+async def test_a_reader_that_wants_less_is_told_the_newest_of_each_job() -> None:
+    """The first change at once; what follows at most so often, in order, and each job once."""
+    async with Core(sleeps) as core:
+        reading = asyncio.create_task(all_seen(follow_all(core.service, None, 60, every=1.0)))
+        await asyncio.sleep(0)
+        first = await core.start(sleeps, seconds=0.25)
+        await asyncio.sleep(0.1)
+        second = await core.start(sleeps, seconds=0.25)
+        await core.ended(first)
+        await core.ended(second)
+        await asyncio.sleep(1.0)
+        third = await core.start(sleeps, seconds=5)
+        await asyncio.sleep(1.1)
+        core.hub.close()
+        assert await reading == [
+            [(1, "queued")],
+            [(5, "succeeded"), (6, "succeeded")],
+            [(8, "running")],
+        ]
+        await core.ended(third)
+
+
+async def test_one_that_wants_less_misses_nothing_when_it_comes_back() -> None:
+    """It has the seq of what it was told last; of what it missed it is told the newest."""
+    async with Core(sleeps) as core:
+        ids = [await core.start(sleeps) for _ in range(3)]
+        for each in ids:
+            await core.ended(each)
+        await asyncio.sleep(0)
+        stream = follow_all(core.service, 8, 60, every=0.5)
+        assert [job.id for job in await anext(stream) or ()] == ids[2:]
+        await stream.aclose()
+
+
+async def test_one_that_wants_less_falls_behind_by_jobs_and_not_by_versions(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """However often a few jobs change, they are a few."""
+    monkeypatch.setattr(hub, "BEHIND", 5)
+    async with Core(sleeps, room=100) as core:
+        with core.hub.gather() as follower:
+            for _ in range(5):
+                await core.start(sleeps, seconds=1)
+            await core.engine.idle()
+            told = await follower.next(1) or []
+            assert [job.status for job in told if isinstance(job, Job)] == ["succeeded"] * 5
+            for _ in range(6):
+                await core.start(sleeps, seconds=1)
+            assert await follower.next(1) == []
+            await core.engine.idle()
 
 
 async def test_what_was_missed_of_all_is_told_first() -> None:
@@ -92,11 +154,11 @@ async def test_what_was_missed_of_all_is_told_first() -> None:
         for number in range(count):
             await core.ledger.move(str(number), Move.CLAIM)
         stream = follow_all(core.service, 5, 60)
-        reading = asyncio.create_task(seen(stream))
+        reading = asyncio.create_task(all_seen(stream))
         await asyncio.sleep(1)
         await core.ledger.move("3", Move.SUCCEED)
         core.hub.close()
-        told = await reading
+        told = together(await reading)
         assert told[:-1] == [(count + number + 1, "running") for number in range(count)]
         assert told[-1] == (2 * count + 1, "succeeded")
         for number in range(count):

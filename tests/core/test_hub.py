@@ -22,11 +22,27 @@ async def test_a_subscriber_hears_everything_and_one_of_endings_only_these() -> 
     heard: list[tuple[str, int]] = []
     ends: list[Job] = []
     hub.subscribe(lambda event: heard.append((event.kind, event.seq)))
-    hub.subscribe_ends(ends.append)
+    hub.subscribe_ends(ends.extend)
     for kind, job in [("open", JOB), ("note", replace(JOB, seq=2)), ("succeed", OVER)]:
         hub.publish(kind, job)
     assert heard == [("open", 1), ("note", 2), ("succeed", 2)]
+    await asyncio.sleep(0)
     assert ends == [OVER]
+
+
+async def test_endings_are_told_many_at_once_when_the_loop_comes_round() -> None:
+    """In the order in which they were written; what ends meanwhile comes with the next."""
+    hub = Hub()
+    told: list[list[int]] = []
+    hub.subscribe_ends(lambda jobs: told.append([job.seq for job in jobs]))
+    for seq in (2, 3):
+        hub.publish("succeed", replace(OVER, seq=seq))
+    assert told == []
+    await asyncio.sleep(0)
+    assert told == [[2, 3]]
+    hub.publish("succeed", replace(OVER, seq=4))
+    await asyncio.sleep(0)
+    assert told == [[2, 3], [4]]
 
 
 async def test_a_watcher_follows_its_job_only() -> None:
@@ -97,7 +113,7 @@ async def test_what_was_written_here_is_told_when_it_is_heard() -> None:
     hub = relayed()
     ends: list[Job] = []
     own: list[Job] = []
-    hub.subscribe_ends(ends.append)
+    hub.subscribe_ends(ends.extend)
     hub.subscribe_own_ends(own.append)
     with hub.follow("a") as follower, hub.watch("a") as watcher:
         hub.publish("open", JOB)
@@ -116,6 +132,7 @@ async def test_what_was_written_here_is_told_when_it_is_heard() -> None:
         news = await follower.next(1)
         assert news is not None
         assert [getattr(each, "text", "") for each in news] == ["", "a line", ""]
+    await asyncio.sleep(0)
     assert (ends, own) == ([OVER], [OVER])
 
 
@@ -123,10 +140,11 @@ async def test_an_ending_that_is_written_and_not_relayed_is_told_to_both() -> No
     """One process knows no other endings than its own."""
     hub = Hub()
     told: list[str] = []
-    hub.subscribe_ends(lambda job: told.append("any"))
+    hub.subscribe_ends(lambda jobs: told.append("any"))
     hub.subscribe_own_ends(lambda job: told.append("own"))
     hub.publish("note", JOB)
     hub.publish("succeed", OVER)
+    await asyncio.sleep(0)
     assert sorted(told) == ["any", "own"]
 
 
@@ -187,7 +205,7 @@ async def test_who_waits_for_ends_may_go_while_it_is_told() -> None:
     with hub.ends(lambda job: told.append("first")):
         waiting = hub.ends(lambda job: go())
         waiting.__enter__()
-        hub.subscribe_ends(lambda job: told.append("last"))
-        hub.publish("succeed", OVER)
-        hub.publish("succeed", OVER)
+        with hub.ends(lambda job: told.append("last")):
+            hub.publish("succeed", OVER)
+            hub.publish("succeed", OVER)
     assert told == ["first", "last"] * 2

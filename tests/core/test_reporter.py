@@ -101,7 +101,7 @@ def test_a_thread_that_outlives_the_loop_reports_to_nobody() -> None:
 
     async def make() -> Reporter:
         async with Core() as core:
-            return Reporter(core.ledger, Job(id="a", task="t"))
+            return Reporter(core.ledger, Job(id="a", task="t"), asyncio.get_running_loop())
 
     reporter = asyncio.run(make())
     reporter.report(Progress(1, 2))

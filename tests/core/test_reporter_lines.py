@@ -60,7 +60,7 @@ class Pen:
 
 def reporter_of(pen: Pen) -> Reporter:
     """A reporter that writes with this."""
-    return Reporter(cast("Ledger", pen), JOB)
+    return Reporter(cast("Ledger", pen), JOB, asyncio.get_running_loop())
 
 
 @pytest.mark.virtual

@@ -32,7 +32,7 @@ class Kept(Core):
 
     async def __aenter__(self) -> Core:
         await super().__aenter__()
-        self.hub.subscribe_ends(self.upkeep.on_end)
+        self.hub.subscribe_ends(self.upkeep.on_ends)
         self.upkeep.start()
         return self
 

@@ -214,7 +214,7 @@ def test_a_pulse_goes_on_while_nothing_ends() -> None:
     """Empty buckets are there, and no more than an hour of them."""
     now = [1_000.0]
     pulse = Pulse(lambda: now[0])
-    pulse.on_end(Job(id="a", task="t", status="failed", finished_at=now[0]))
+    pulse.on_ends([Job(id="a", task="t", status="failed", finished_at=now[0])])
     now[0] += 2.5 * BUCKET
     assert pulse.counts()["failed"] == [1, 0, 0]
     now[0] += 2 * BUCKET * BUCKETS
