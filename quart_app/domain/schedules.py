@@ -42,6 +42,7 @@ FIELDS = {
     "month": "1 to 12, or JAN to DEC",
     "day-of-week": "0 to 7, or SUN to SAT",
 }
+UNITS = (("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1))
 YEAR_2000 = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
 
 
@@ -250,10 +251,16 @@ def in_words(schedule: Schedule) -> str:
     'At 09:30 on Monday through Friday (Europe/Berlin)'
     >>> in_words(Schedule(every=90.0))
     'every 90 seconds'
+    >>> in_words(Schedule(every=900.0))
+    'every 15 minutes'
     """
-    if schedule.cron is None:
+    if schedule.every is not None:
+        for unit, size in UNITS:
+            count = schedule.every / size
+            if count >= 1 and count == int(count):
+                return f"every {unit}" if count == 1 else f"every {count:g} {unit}s"
         return f"every {schedule.every:g} seconds"
-    said = CronSim(schedule.cron, YEAR_2000).explain()
+    said = CronSim(schedule.cron or "", YEAR_2000).explain()
     return f"{said} ({schedule.timezone or 'UTC'})"
 
 

@@ -92,6 +92,7 @@ SINCE: Schema = {
         {"type": "string", "format": "date-time"},
     ]
 }
+EVERY: Schema = {"type": "number", "minimum": 0.05, "maximum": 1}
 SEQ: Schema = {"type": "integer", "minimum": 0, "maximum": 10**18 - 1}
 STATUS: Schema = {"enum": list(STATUSES)}
 OBJECT: Schema = {"type": "object"}
@@ -293,8 +294,8 @@ OPERATIONS: dict[str, Operation] = {
     "all_events": Operation(
         group="jobs",
         answers={200: (TEXT, "Each version of every job as one event, without end", {})},
-        problems={**BUSY, **DOWN},
-        parameters=(LAST,),
+        problems={**BAD, **BUSY, **DOWN},
+        parameters=(LAST, query("every", EVERY, "Only the newest of each job, at most so often")),
         media=EVENTS,
     ),
     "job_log": Operation(

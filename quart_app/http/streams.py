@@ -16,7 +16,7 @@ from quart import Blueprint, Response, request
 from werkzeug.datastructures import Headers
 
 from quart_app.core.follow import follow, follow_all
-from quart_app.domain.errors import TooManyRequests
+from quart_app.domain.errors import BadInput, TooManyRequests
 from quart_app.domain.jobs import Job, News
 from quart_app.http.documents import document, encode
 from quart_app.http.requests import Fields, address_of, base_url
@@ -35,6 +35,13 @@ HEADERS = {
 }
 ENCODED = 512
 """Blocks that are kept for other readers of the same event."""
+
+
+EVERY = (0.05, 1.0)
+"""Bounds of ``every``, in seconds: a shutdown waits for one that sleeps."""
+
+Made = Callable[[], AsyncGenerator[News | None] | AsyncGenerator[list[Job] | None]]
+"""Begins to follow."""
 
 
 class StreamRoutes:
@@ -65,16 +72,17 @@ class StreamRoutes:
         return self._stream(lambda: follow(self._site.service, job_id, after, KEEP_ALIVE))
 
     async def all_events(self) -> Response:
-        """Every version of every job, from now on or from the last that was seen."""
-        after = self._after()
-        return self._stream(lambda: follow_all(self._site.service, after, KEEP_ALIVE))
+        """Every version of every job, from now on or from the last that was seen; with ``every``
+        the newest of each job, at most so often."""
+        after, every = self._after(), _every(request.args.get("every"))
+        return self._stream(lambda: follow_all(self._site.service, after, KEEP_ALIVE, every))
 
     def _after(self) -> int | None:
         """The last event that the reader has. What is no number was none of ours."""
         text = request.headers.get("Last-Event-ID", "")
         return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
 
-    def _stream(self, make: Callable[[], AsyncGenerator[News | None]]) -> Response:
+    def _stream(self, make: Made) -> Response:
         if self._site.service.hub.full:
             message = (
                 "As many requests wait for jobs as may: come back later, or ask GET /jobs/{id}"
@@ -87,16 +95,17 @@ class StreamRoutes:
         response.timeout = None  # Quart would cut it after a minute.
         return response
 
-    async def _write(
-        self, make: Callable[[], AsyncGenerator[News | None]], base: str
-    ) -> AsyncIterator[bytes]:
+    async def _write(self, make: Made, base: str) -> AsyncIterator[bytes]:
         first = True
         async with aclosing(make()) as versions:
             async for news in versions:
                 if news is None:
                     yield b": keep-alive\n\n"
                     continue
-                block = self._block(news, base)
+                if isinstance(news, list):  # What has come at once is sent at once.
+                    block = b"".join([self._block(each, base) for each in news])
+                else:
+                    block = self._block(news, base)
                 yield RETRY + block if first else block
                 first = False
 
@@ -117,3 +126,21 @@ class StreamRoutes:
             if len(self._blocks) > ENCODED:
                 self._blocks.popitem(last=False)
         return block
+
+
+def _every(text: str | None) -> float | None:
+    """The ``every`` of a request.
+
+    Raises:
+        BadInput: it is no number of seconds that may be.
+    """
+    if text is None:
+        return None
+    least, most = EVERY
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not least <= seconds <= most:
+        raise BadInput(f"every is a number of seconds from {least:g} to {most:g}")
+    return seconds

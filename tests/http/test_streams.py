@@ -142,6 +142,31 @@ async def test_a_page_with_many_jobs_has_one_stream(server: Listening) -> None:
         GATE.set()
 
 
+async def test_a_page_that_draws_now_and_then_is_told_now_and_then(server: Listening) -> None:
+    """Of each job the newest version, ten times a second at most: the others are left out."""
+    async with httpx2.AsyncClient() as client:
+        first = await start(client, server)
+        async with get(client, server, "/events?every=1", 0) as response:
+            reader = Reader(response)
+            assert (await reader.document())["id"] == first
+            ids = [await start(client, server, "quick") for _ in range(3)]
+            told: list[dict[str, Any]] = []
+            while len([each for each in told if each["status"] == "succeeded"]) < len(ids):
+                told.append(await reader.document())
+            assert {each["id"] for each in told if each["status"] == "succeeded"} == set(ids)
+            assert len([each for each in told if each["id"] in ids]) < 3 * len(ids)
+        GATE.set()
+
+
+@pytest.mark.parametrize("every", ["0", "2", "often", "nan", ""])
+async def test_how_often_is_a_number_of_seconds(server: Listening, every: str) -> None:
+    """What cannot be is refused, with what can."""
+    async with httpx2.AsyncClient() as client:
+        answer = await client.get(f"http://{server.host}/events?every={every}")
+        assert answer.status_code == 400
+        assert answer.json()["detail"] == "every is a number of seconds from 0.05 to 1"
+
+
 async def test_an_unknown_job_has_no_stream(server: Listening) -> None:
     """404, as everywhere."""
     async with httpx2.AsyncClient() as client:
