@@ -21,6 +21,7 @@ from hypercorn.config import Config
 from quart import Quart
 
 from quart_app.app import Jobs, get_jobs
+from quart_app.console import begin_logging
 from quart_app.hosting import LEAVE, SIGNALS, Deadline, check
 
 logger = logging.getLogger("quart_app")
@@ -142,6 +143,6 @@ def make_config(bind: str, base: Config | None = None) -> Config:
 
 def run(app: Quart, config: Config) -> int:
     """Serve an app in this process until a signal; returns the exit status."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    begin_logging()
     asyncio.run(Launcher(app, config, Deadline()).run())
     return 0

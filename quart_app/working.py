@@ -12,6 +12,7 @@ import logging
 from quart import Quart
 
 from quart_app.app import Jobs, get_jobs
+from quart_app.console import begin_logging
 from quart_app.domain.errors import InvalidSetting
 from quart_app.hosting import LEAVE, Deadline
 from quart_app.serve import Signals
@@ -78,6 +79,6 @@ class WorkerLauncher:
 
 def run(app: Quart) -> int:
     """Work in this process until a signal; returns the exit status."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    begin_logging()
     asyncio.run(WorkerLauncher(app, Deadline()).run())
     return 0

@@ -19,8 +19,8 @@ from quart_app.cli.safe import cells
 from quart_app.cli.seen import Frame, Seen
 from quart_app.client.documents import JobDocument, LogLine, Stats
 from tests.cli.conftest import invoke
-from tests.cli.hostile import PAYLOADS, Documents, HostileService, commands
 from tests.cli.terminals import SEQUENCE, Terminal
+from tests.hostile import PAYLOADS, Documents, HostileService, commands
 
 READ = [
     ["status", "x"], ["list"], ["list", "--csv"], ["log", "x"], ["log", "-f", "x"], ["result", "x"],

@@ -17,9 +17,9 @@ import pytest
 from quart_app.cli.bars import Bars, Lines, Pace
 from quart_app.client.documents import JobDocument
 from tests.cli.conftest import invoke
-from tests.cli.hostile import HostileService
 from tests.cli.terminals import SEQUENCE, Terminal
 from tests.e2e.conftest import ROOT, Server, Servers, poll
+from tests.hostile import HostileService
 from tests.servers import free_port
 
 OPEN = Callable[..., Terminal]

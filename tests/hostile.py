@@ -1,5 +1,5 @@
-"""Payloads that would command a terminal, or mislead who reads it, and a service that says them in
-every field."""
+"""Payloads that would command a page or a terminal, or mislead who reads it, and a service that
+says them in every field."""
 
 from __future__ import annotations
 
@@ -101,6 +101,15 @@ class Documents:
         return self.job("failed")
 
 
+class Quiet(ThreadingHTTPServer):
+    """Says nothing of a reader that has gone."""
+
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Nothing."""
+
+
 class HostileService:
     """A service on loopback that says a payload in every field.
 
@@ -108,9 +117,11 @@ class HostileService:
         text: the payload; may be changed.
         problem: a status other than 0 answers everything with a problem.
         events: the same for streams.
+        headers: further headers of every answer.
     """
 
     def __init__(self) -> None:
+        self.headers: dict[str, str] = {}
         self.text = ""
         self.problem = 0
         self.events = 0
@@ -125,8 +136,10 @@ class HostileService:
                 path = urlsplit(self.path).path
                 kind, body = service.body(path)
                 events = service.events if path.endswith("/events") else 0
-                self.send_response(service.problem or events or 200)
+                self.send_response(service.status(path) or events or 200)
                 self.send_header("Content-Type", kind)
+                for name, value in service.headers.items():
+                    self.send_header(name, value)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)
@@ -136,11 +149,14 @@ class HostileService:
             def log_message(self, format: str, *args: object) -> None:
                 """Nothing."""
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
+        self._server = Quiet(("127.0.0.1", 0), Handler)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
         self._thread.start()
         self.url = f"http://127.0.0.1:{self._server.server_port}"
+
+    def status(self, path: str) -> int:
+        """The status of an answer that is a problem, or 0."""
+        return self.problem
 
     def body(self, path: str) -> tuple[str, bytes]:
         """The content type and the body of an answer."""
