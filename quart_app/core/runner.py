@@ -67,9 +67,7 @@ class Runner:
         """Run one attempt of a job, in the current asyncio task. Harmless if it is not queued.
         Gives the seconds after which it is to be delivered again, or None."""
         # Opened before the claim: there is no moment at which a cancel would find nobody.
-        loop = self._loop
-        if loop is None:  # Asked for once: before Python 3.12 that is as slow as a system call.
-            loop = self._loop = asyncio.get_running_loop()
+        loop = self._loop or self._find_loop()
         handle = self._registry.open(job_id, asyncio.current_task(loop))  # type: ignore[arg-type]
         if handle is None:
             return None
@@ -99,14 +97,23 @@ class Runner:
                 after = await self._ledger.settle(job, outcome)
             except StoreUnavailable as error:
                 after = await self._insist(job, outcome, error)
-            # Asked for when it was too late for this attempt: then no other one follows.
             if after is None or outcome.move.terminal:
                 return None
-            if after.cancel_requested_at is not None:
-                after = await self._ledger.move(job_id, Move.WITHDRAW, reason="requested")
-            return self._again(after)
+            return await self._put_back(after)
         finally:
             self._registry.close(handle)
+
+    def _find_loop(self) -> asyncio.AbstractEventLoop:
+        """Asked for once: before Python 3.12 that is as slow as a system call."""
+        self._loop = loop = asyncio.get_running_loop()
+        return loop
+
+    async def _put_back(self, job: Job) -> float | None:
+        """Its end was asked for too late for this attempt: then no other one follows."""
+        after: Job | None = job
+        if job.cancel_requested_at is not None:
+            after = await self._ledger.move(job.id, Move.WITHDRAW, reason="requested")
+        return self._again(after)
 
     def _again(self, after: Job | None) -> float | None:
         """When the job is to be delivered again: here whoever has put it back has seen to that."""

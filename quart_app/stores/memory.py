@@ -32,6 +32,7 @@ from quart_app.domain.queries import Page, Query, matches
 from quart_app.domain.queues import Waiting, begun, in_turns
 from quart_app.domain.status import STATUSES, TERMINAL, WAITING, Status
 from quart_app.stores.memory_logs import Logs
+from quart_app.stores.memory_moments import Moments
 
 SCAN = 1_000
 """Rows that a filtered list looks at before it lets other tasks run: about 0.3 ms."""
@@ -39,6 +40,16 @@ SCAN = 1_000
 
 def _no_counts() -> dict[Status, int]:
     return dict.fromkeys(STATUSES, 0)
+
+
+def _is_due(job: Job, moment: float) -> bool:
+    """Not where it was moved on, even if it was scheduled anew since."""
+    return job.status == "scheduled" and (job.run_at or 0.0) == moment
+
+
+def _may_expire(job: Job, moment: float) -> bool:
+    """Only what has never begun."""
+    return job.status in WAITING and not job.history
 
 
 class MemoryStore:
@@ -73,8 +84,7 @@ class MemoryStore:
         # By final status: ids, the one that ended first first, and the bytes of their data.
         self._finished: dict[Status, deque[str]] = {status: deque() for status in TERMINAL}
         self._finished_size: dict[Status, int] = dict.fromkeys(TERMINAL, 0)
-        self._scheduled: list[tuple[float, int, str]] = []
-        self._expiring: list[tuple[float, int, str]] = []
+        self._scheduled, self._expiring = Moments(), Moments()
         self._waiting = 0
         self._tasks: defaultdict[str, dict[Status, int]] = defaultdict(_no_counts)
         self._seq = 0
@@ -166,9 +176,9 @@ class MemoryStore:
         if job.parent is not None:
             self._children.setdefault(job.parent, {})[job_id] = None
         if job.status == "scheduled":
-            heapq.heappush(self._scheduled, (job.run_at or 0.0, seq, job_id))
+            self._scheduled.add(job.run_at or 0.0, job)
         if job.expires_at is not None:
-            heapq.heappush(self._expiring, (job.expires_at, seq, job_id))
+            self._expiring.add(job.expires_at, job)
         return job
 
     async def get(self, job_id: str) -> Job | None:
@@ -235,15 +245,13 @@ class MemoryStore:
 
     def _moved(self, before: Job, job: Job, over: bool) -> None:
         """What follows of a move, but that of a job's beginning."""
-        status = job.status
         if before.unique is not None and (job.unique is None or over):
             self._unique.pop((job.task, before.unique), None)
         if over:
-            self._finished[status].append(job.id)
-            beside = self._steps or self._logs.any  # As a rule there is nothing.
-            self._finished_size[status] += self._size(job) if beside else job.size
-        elif status == "scheduled":
-            heapq.heappush(self._scheduled, (job.run_at or 0.0, job.order, job.id))
+            self._finished[job.status].append(job.id)
+            self._finished_size[job.status] += self._size(job)
+        elif job.status == "scheduled":
+            self._scheduled.add(job.run_at or 0.0, job)
         self._waiting += (not over) - (before.status != "running")
 
     async def note(self, job_id: str, note: Note) -> Job | None:
@@ -254,7 +262,7 @@ class MemoryStore:
             self._seq = job.seq
             self._jobs[job_id] = job
             if note.postponed is not None:
-                heapq.heappush(self._scheduled, (job.run_at or 0.0, job.order, job_id))
+                self._scheduled.add(job.run_at or 0.0, job)
         return job
 
     async def events(self, after: int, limit: int) -> list[JobEvent]:
@@ -265,16 +273,7 @@ class MemoryStore:
 
     async def due(self, now: float, limit: int) -> list[Job]:
         self._require_open()
-        found: dict[str, Job] = {}
-        while self._scheduled and len(found) < limit and self._scheduled[0][0] <= now:
-            run_at, _, job_id = heapq.heappop(self._scheduled)
-            job = self._jobs.get(job_id)
-            # An entry is stale once its job was moved on, even if it was scheduled anew since.
-            if job is not None and job.status == "scheduled" and (job.run_at or 0.0) == run_at:
-                found[job_id] = job
-        for job in found.values():  # Still scheduled until the caller moves them.
-            heapq.heappush(self._scheduled, (job.run_at or 0.0, job.order, job.id))
-        return list(found.values())
+        return self._scheduled.reached(now, limit, self._jobs, _is_due)
 
     async def queued(self, task: str, limit: int, fair: bool) -> list[Waiting]:
         self._require_open()
@@ -300,14 +299,7 @@ class MemoryStore:
 
     async def expired(self, now: float, limit: int) -> list[Job]:
         self._require_open()
-        found: list[Job] = []
-        while self._expiring and len(found) < limit and self._expiring[0][0] <= now:
-            job = self._jobs.get(heapq.heappop(self._expiring)[2])
-            if job is not None and job.status in WAITING and not job.history:
-                found.append(job)
-        for job in found:  # Still waiting until the caller moves them.
-            heapq.heappush(self._expiring, (job.expires_at or 0.0, job.order, job.id))
-        return found
+        return self._expiring.reached(now, limit, self._jobs, _may_expire)
 
     async def steps(self, job_id: str) -> dict[str, KeptStep]:
         self._require_open()
@@ -355,7 +347,7 @@ class MemoryStore:
         size = job.size
         if self._steps and (steps := self._steps.get(job.id)) is not None:
             size += sum(len(step.result) for step in steps.values())
-        return size + self._logs.size(job.id)
+        return size + self._logs.size(job.id) if self._logs.any else size
 
     async def prune(self, retention: Retention, now: float, limit: int) -> int:
         self._require_open()
@@ -378,12 +370,10 @@ class MemoryStore:
     def _forget(self, job: Job) -> None:
         self._tasks[job.task][job.status] -= 1
         del self._jobs[job.id]
+        self._finished_size[job.status] -= self._size(job)
         if self._steps or self._logs.any:
-            self._finished_size[job.status] -= self._size(job)
             self._steps.pop(job.id, None)
             self._logs.forget(job.id)
-        else:
-            self._finished_size[job.status] -= job.size
         if job.parent is not None:  # Its own children are found as long as they are kept.
             del self._children[job.parent][job.id]
             if not self._children[job.parent]:

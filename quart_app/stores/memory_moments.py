@@ -1,0 +1,55 @@
+"""When jobs in memory are due, or expire: a heap of moments. Only that may live here; whether a
+moment still holds is the store's to say.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Mapping
+
+from quart_app.domain.jobs import Job
+
+
+class Moments:
+    """Jobs by a moment of theirs; it may hold moments that mean nothing any more.
+
+    >>> moments, job = Moments(), Job(id="a", task="t")
+    >>> moments.add(2.0, job)
+    >>> moments.reached(1.0, 10, {"a": job}, lambda job, moment: True)
+    []
+    >>> [job.id for job in moments.reached(2.0, 10, {"a": job}, lambda job, moment: True)]
+    ['a']
+    """
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[float, int, str]] = []
+
+    def add(self, moment: float, job: Job) -> None:
+        """Remember a moment of a job."""
+        heapq.heappush(self._heap, (moment, job.order, job.id))
+
+    def reached(
+        self,
+        now: float,
+        limit: int,
+        jobs: Mapping[str, Job],
+        holds: Callable[[Job, float], bool],
+    ) -> list[Job]:
+        """The jobs whose moment has come. They stay here until it does not hold any more.
+
+        Args:
+            now: seconds since the epoch.
+            limit: how many at most, the earliest first.
+            jobs: those that are kept, by id.
+            holds: whether a moment is still one of the job.
+        """
+        heap = self._heap
+        found: dict[str, tuple[float, Job]] = {}
+        while heap and len(found) < limit and heap[0][0] <= now:
+            moment, _, job_id = heapq.heappop(heap)
+            job = jobs.get(job_id)
+            if job is not None and holds(job, moment):
+                found[job_id] = (moment, job)
+        for moment, job in found.values():
+            self.add(moment, job)
+        return [job for _, job in found.values()]
