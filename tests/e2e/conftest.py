@@ -296,8 +296,9 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def visit(browser: Browser) -> Iterator[Callable[..., Visit]]:
-    """Makes visits: ``visit(server, look)``. At the end none of them has seen anything wrong."""
+def visit(browser: Browser, servers: Servers) -> Iterator[Callable[..., Visit]]:
+    """Makes visits: ``visit(server, look)``. At the end, and before the servers', none of them has
+    seen anything wrong."""
     made: list[Visit] = []
 
     def make(server: Server, look: Look = LIGHT) -> Visit:

@@ -89,3 +89,21 @@ async def naps(seconds: float) -> None:
 async def queues(number: int = 0) -> None:
     """Wait, one after the other, until canceled."""
     await asyncio.sleep(3_600)
+
+
+@task
+async def starts_families(job: Context) -> int:
+    """Start one that starts others."""
+    return await (await job.start(starts_others)).result()
+
+
+@task
+async def chats(gate: str = "") -> None:
+    """Say things of different weight: some at once, some when there is a file at the gate."""
+    logger = logging.getLogger("shown")
+    print("printed")  # noqa: T201
+    logger.info("begins")
+    while gate and not Path(gate).exists():  # noqa: ASYNC110, ASYNC240 - of another process
+        await asyncio.sleep(0.02)
+    logger.warning("is slow")
+    logger.error("goes wrong")

@@ -5,7 +5,8 @@ import { Job } from "./job.js";
 import { Jobs } from "./jobs.js";
 import { Help, Palette, useKeys } from "./keys.js";
 import {
-  Component, Fragment, html, link, PAGES, render, useEffect, useRef, useRoute, useState,
+  Component, Fragment, html, link, PAGES, render, useEffect, useLayoutEffect, useRef, useRoute,
+  useState,
 } from "./lib.js";
 import { Now } from "./now.js";
 import { Schedules } from "./schedules.js";
@@ -70,7 +71,7 @@ function Frame({ page, children, open }) {
         ([name, title]) => html`<a href=${link(name)} aria-current=${page === name ? "page" : undefined}>${title}</a>`,
       )}</nav>
       <div class="tools"><${Live} />
-        <button type="button" class="wide" onClick=${() => open("palette")}>Find <kbd>Ctrl K</kbd></button>
+        <button type="button" onClick=${() => open("palette")}>Find <kbd class="wide">Ctrl K</kbd></button>
         <button type="button" onClick=${() => open("help")} aria-label="Keys and help">?</button></div>
     </header>
     <main id="main" tabindex="-1" ref=${main}>
@@ -88,6 +89,7 @@ function App() {
     ask("/tasks").then((said) => setTasks(said.tasks), () => {});
   }, []);
   useKeys({ "?": () => setDialog("help"), palette: () => setDialog("palette") });
+  useLayoutEffect(() => setDialog(null), [page, id]); // It would lie over a page that was gone back to.
   useEffect(() => {
     const title = id || PAGES[page] || "Not here";
     document.title = `${title} · Jobs`;

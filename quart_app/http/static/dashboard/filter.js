@@ -2,7 +2,7 @@
 // writing it as the API wants it, and the field with its suggestions.
 import { ran, seconds, STATUSES } from "./format.js";
 import { useKeys } from "./keys.js";
-import { html, useEffect, useRef, useState } from "./lib.js";
+import { html, useEffect, useLayoutEffect, useRef, useState } from "./lib.js";
 
 const NAMES = ["status", "task", "tag", "key", "error", "parent", "since", "until"];
 const UNITS = { ms: 0.001, s: 1, m: 60, h: 3600, d: 86400 };
@@ -190,7 +190,8 @@ export function FilterBox({ text, problems, known, onFilter }) {
   const field = useRef(null);
   const jump = useRef(null);
   useEffect(() => setTyped(text), [text]);
-  useEffect(() => {
+  // At once, and not after the next frame: who types on would find the caret moved under them.
+  useLayoutEffect(() => {
     if (jump.current === null) return;
     field.current.setSelectionRange(jump.current, jump.current);
     jump.current = null;

@@ -5,18 +5,21 @@ const OVER = new Set(["succeeded", "failed", "canceled"]);
 /** Whether nothing more will happen to a job. */
 export const isOver = (job) => OVER.has(job.status);
 
-// Controls, zero-width and direction marks: a text could use them to look like another text.
-const HIDDEN =
-  /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]/g;
+// Controls, marks without a shape (zero-width, directions, tags) and private ones: a text could use
+// them to look like another text.
+const HIDDEN = /(?![\t\n])[\p{Cc}\p{Cf}\p{Co}\p{Cs}\p{Zl}\p{Zp}]/gu;
+// More accents on one letter than any script has: they would be drawn over the lines above.
+const HEAP = /(\p{M}{4})\p{M}+/gu;
 
 /** A text of somebody else with what cannot be seen made visible, as \x1b or \u202e. */
 export function visible(text) {
-  return String(text).replace(HIDDEN, (mark) => {
-    const code = mark.charCodeAt(0);
-    return code < 256
-      ? `\\x${code.toString(16).padStart(2, "0")}`
-      : `\\u${code.toString(16).padStart(4, "0")}`;
+  const seen = String(text).replace(HIDDEN, (mark) => {
+    const code = mark.codePointAt(0);
+    const digits = code.toString(16);
+    if (code < 256) return `\\x${digits.padStart(2, "0")}`;
+    return code > 0xffff ? `\\u{${digits}}` : `\\u${digits.padStart(4, "0")}`;
   });
+  return seen.replace(HEAP, "$1…");
 }
 
 /** The beginning of a long text, and an ellipsis. */

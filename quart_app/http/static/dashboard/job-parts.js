@@ -38,6 +38,8 @@ export function way(job, rows) {
   const told = rows.length ? rows : [{ status: job.run_at && !job.started ? "scheduled" : "queued", time: job.created }];
   const found = [];
   for (const row of told) {
+    // No job goes on without having been due; that is no row of its own.
+    if (found.at(-1)?.status === "scheduled" && row.status === "running") found.push({ status: "queued", time: row.time });
     if (found.at(-1)?.status !== row.status) found.push({ status: row.status, time: row.time });
   }
   if (found.at(-1).status !== job.status) found.push({ status: job.status, time: job.updated });
@@ -58,7 +60,7 @@ function sentence(steps) {
   const parts = steps.map(({ status, time }, place) => {
     const next = steps[place + 1];
     const lasted = next ? ` for ${duration(seconds(next.time) - seconds(time))}` : "";
-    return `${status} at ${clock(time)}${lasted}`;
+    return `${visible(status)} at ${clock(time)}${lasted}`;
   });
   return parts.join(", then ");
 }
@@ -139,7 +141,7 @@ export function Timeline({ rows, problem }) {
     ${rows.length === 0 ? html`<${Empty}>Nothing is known of it.<//>` : html`
     <${Table} caption="What happened, the oldest first" heads=${["Time", "After", "What", "Where", "A request was answered", "Status"]}>${rows.map(
       (row) => html`<tr key=${row.step}><td class="mono nowrap" title=${row.time}>${clock(row.time, true)}</td><td class="num nowrap">${duration(row.since)}</td>
-        <td><${Text} of=${row.action} /></td><td><${Text} of=${row.where} /></td><td class="mono nowrap">${visible(row.response)}</td><td>${row.status}</td></tr>`,
+        <td><${Text} of=${row.action} /></td><td><${Text} of=${row.where} /></td><td class="mono nowrap">${visible(row.response)}</td><td><${Text} of=${row.status} /></td></tr>`,
     )}<//>`}<//>`;
 }
 
@@ -174,8 +176,8 @@ export function Family({ job }) {
 export const LINES = 1000;
 const LEVELS = ["debug", "info", "warning", "error", "critical"];
 
-const Line = ({ line }) => html`<div class="line ${line.level}"><span class="mono at" title=${line.time}>${clock(line.time, true).slice(-12)}</span>
-  <span class="level">${LEVELS.includes(line.level) ? line.level : visible(line.level)}</span><bdi>${visible(line.text)}</bdi></div>`;
+const Line = ({ line }) => html`<div class="line ${LEVELS.includes(line.level) ? line.level : ""}"><span class="mono at" title=${line.time}>${clock(line.time, true).slice(-12)}</span>
+  <span class="level"><${Text} of=${line.level} /></span><bdi>${visible(line.text)}</bdi></div>`;
 
 /** The part of a job's page. */
 export function Log({ lines, dropped, live }) {
@@ -188,6 +190,7 @@ export function Log({ lines, dropped, live }) {
     if (follow && box.current) box.current.scrollTop = box.current.scrollHeight;
   }, [lines, follow, least]);
   const onScroll = () => {
+    if (!box.current) return; // The last of it comes when the page is another already.
     const { scrollTop, scrollHeight, clientHeight } = box.current;
     setFollow(scrollHeight - scrollTop - clientHeight < 24);
   };

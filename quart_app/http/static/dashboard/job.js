@@ -107,7 +107,7 @@ function useJobStream(id, over, story) {
       source.close();
       if (streamState.get() !== "paused") streamState.set("off");
     };
-  }, [id, active]);
+  }, [id, active, over]);
 }
 
 function Facts({ job }) {
@@ -210,7 +210,7 @@ export function Job({ id }) {
   }
   const rows = timeline.data?.timeline ?? [];
   return html`<${Fragment}>
-    <p class="crumbs"><a href=${link("jobs")}>Jobs</a> / <a href=${link("tasks", job.task)}><${Text} of=${job.task} /></a> / <span class="mono">${visible(brief(job.id))}</span></p>
+    <p class="crumbs"><a href=${link("jobs")}>Jobs</a> / <a href=${link("tasks", job.task)}><${Text} of=${job.task} /></a> / <span class="mono"><${Text} of=${brief(job.id)} /></span></p>
     <div class="title"><h1><${Text} of=${job.task} /> <${Status} job=${job} /></h1><${Actions} job=${job} onJob=${story.set} change=${() => setDialog(true)} /></div>
     <p class="mono note id"><${Text} of=${job.id} /> <${Copy} text=${() => job.id} label="Copy id of the job">Copy id<//></p>
     <${Trouble} problem=${story.problem} again=${story.read} />

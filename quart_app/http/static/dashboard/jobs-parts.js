@@ -35,7 +35,7 @@ class Row extends Component {
     const name = visible(job.task);
     const attempt = job.attempt > 1 ? ` attempt ${job.attempt} of ${job.max_attempts}` : "";
     return html`<tr role="row" class=${on ? "chosen" : ""}>
-      <td role="cell" class="pick"><label class="hit"><input type="checkbox" checked=${on} onChange=${() => toggle([job.id])} aria-label=${`Select job ${job.id} of ${name}`} /></label></td>
+      <td role="cell" class="pick"><label class="hit"><input type="checkbox" checked=${on} onChange=${() => toggle([job.id])} aria-label=${`Select job ${visible(job.id)} of ${name}`} /></label></td>
       <td role="cell" class="state"><${Status} job=${job} /></td>
       <td role="cell" class="job"><a data-row=${job.id} href=${link("jobs", job.id)}><strong><${Text} of=${job.task} /></strong></a>
         <span class="mono note clip"><${Text} of=${line(job.args)} /></span></td>

@@ -100,15 +100,18 @@ function useSelection(query) {
     setAll(false);
   };
   useEffect(clear, [query]);
-  const toggle = (ids, on) => {
-    const next = new Set(chosen);
-    for (const id of ids) {
-      if (on ?? !next.has(id)) next.add(id);
-      else next.delete(id);
-    }
+  // From what is chosen then, and not now: a row that did not change keeps an earlier `toggle`.
+  const toggle = useCallback((ids, on) => {
     setAll(false);
-    setChosen(next);
-  };
+    setChosen((old) => {
+      const next = new Set(old);
+      for (const id of ids) {
+        if (on ?? !next.has(id)) next.add(id);
+        else next.delete(id);
+      }
+      return next;
+    });
+  }, []);
   return { chosen, all, setAll, toggle, clear };
 }
 

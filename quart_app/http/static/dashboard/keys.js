@@ -2,7 +2,7 @@
 // They can be switched off (WCAG 2.1.4), since people who speak to their computer would set them
 // off. Nothing may live here that a link or a button could not do.
 import { visible } from "./format.js";
-import { cell, go, html, link, PAGES, useEffect, useLayoutEffect, useRef, useState } from "./lib.js";
+import { cell, go, html, link, PAGES, useLayoutEffect, useRef, useState } from "./lib.js";
 import { setPaused } from "./stream.js";
 import { Dialog } from "./ui.js";
 
@@ -90,11 +90,12 @@ function find(key) {
 
 document.addEventListener("keydown", onKey);
 
-/** Let keys do something while a part of the page is there; later parts come first. */
+/** Let keys do something while a part of the page is there; later parts come first. At once, and not
+ * after the next frame: who types `g j /` fast means the page that comes. */
 export function useKeys(map) {
   const layer = useRef(map);
   layer.current = map;
-  useEffect(() => {
+  useLayoutEffect(() => {
     layers.push(layer);
     return () => layers.splice(layers.indexOf(layer), 1);
   }, []);

@@ -109,6 +109,10 @@ function useLanes() {
     for (const [id, job] of jobs.current) if (!isOver(job) && !running.has(id)) jobs.current.delete(id);
     take([...read.data.jobs].reverse());
   }, [read.data]);
+  const newest = useAsk("/jobs?limit=100"); // What has ended before the page was opened.
+  useEffect(() => {
+    if (newest.data) take(newest.data.jobs.filter((job) => isOver(job) && !jobs.current.has(job.id)).reverse());
+  }, [newest.data]);
   return [jobs.current, take];
 }
 
@@ -117,7 +121,7 @@ function Lane({ job, now }) {
   const right = Math.min(1, 1 - (now - (seconds(job.finished) ?? now)) / WINDOW);
   const style = { left: `${left * 100}%`, width: `${Math.max(0.6, (right - left) * 100)}%` };
   const lasts = (seconds(job.finished) ?? now) - seconds(job.started);
-  const aim = Number.isFinite(job.progress) ? `${Math.round(job.progress)} %` : "";
+  const aim = !job.finished && Number.isFinite(job.progress) ? `${Math.round(job.progress)} %` : "";
   return html`<li><span class="who"><${Glyph} status=${job.status} /><a data-row href=${link("jobs", job.id)}><${Text} of=${job.task} /></a>
       <span class="note clip"><${Text} of=${line(job.args, 60)} /></span></span>
     <span class="track" aria-hidden="true"><i class="paint ${job.status} ${left === 0 ? "cut" : ""}" style=${style}></i></span>

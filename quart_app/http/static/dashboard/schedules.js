@@ -35,7 +35,7 @@ function Schedule({ plan, reload }) {
       <div class="aside"><a href=${link("jobs", "", { filter: `task:${plan.task}` })}>Its jobs</a>
       <button type="button" class="primary" onClick=${run} aria-label=${`Run now: ${visible(plan.task)}`}>Run now</button>
       <button type="button" onClick=${toggle} aria-label=${`${plan.paused ? "Let it go on" : "Pause"}: ${visible(plan.task)}`}>${plan.paused ? "Let it go on" : "Pause"}</button></div></div>
-    <p><strong><${Text} of=${plan.words} /></strong> <span class="note">${rule}${missed[plan.missed] ?? visible(plan.missed)}</span></p>
+    <p><strong><${Text} of=${plan.words} /></strong> <span class="note">${rule}<${Text} of=${missed[plan.missed] ?? plan.missed} /></span></p>
     <ol class="next" aria-label="The next starts">${plan.next.map((at) => html`<li><time datetime=${at} title=${at}>${clock(at)}</time> <span class="note">${ago(at, now)}</span></li>`)}</ol>
     <${Strip} moments=${plan.day} now=${now} /></li>`;
 }

@@ -1,9 +1,9 @@
 // The form that starts a job, made from the JSON Schema of the task's arguments: schema to fields,
 // fields to values; what cannot be shown as a field is JSON.
 import { curl, newKey, post } from "./api.js";
-import { visible } from "./format.js";
+import { brief, visible } from "./format.js";
 import { html, link, useMemo, useRef, useState } from "./lib.js";
-import { Copy, JobLink, say, Text, Trouble } from "./ui.js";
+import { Copy, JobLink, Text, Trouble } from "./ui.js";
 
 /** A schema with its reference followed, and what stands beside the reference kept. */
 export function resolve(schema, root) {
@@ -214,8 +214,7 @@ export function StartForm({ task, params }) {
     try {
       const job = await post(pathOf(task, options), args, { "Idempotency-Key": options.key || key.current });
       key.current = newKey();
-      setStarted(job);
-      say(`${visible(task.name)} was started as`, "", job.id);
+      setStarted(job); // A note in the corner would say it twice, and lie over this.
     } catch (error) {
       setWrong(refused(error));
       setProblem(error);
@@ -243,7 +242,7 @@ export function StartForm({ task, params }) {
     <div class="buttons"><button class="primary">Start</button>
       ${fields.length > 0 && html`<button type="button" onClick=${swap}>${json === null ? "As JSON" : "As a form"}</button>`}
       <${Copy} text=${() => curl(pathOf(task, options), { method: "POST", body: read().args })}>Copy as curl<//></div>
-    ${started && html`<p class="started" role="status">Started: <${JobLink} id=${started.id}>watch it<//> or see <a href=${link("jobs", "", { filter: `task:${task.name}` })}>all jobs of this task</a>.</p>`}</form>`;
+    ${started && html`<p class="started" role="status">Started: <${JobLink} id=${started.id}>watch it as <${Text} of=${brief(started.id)} /><//> or see <a href=${link("jobs", "", { filter: `task:${task.name}` })}>all jobs of this task</a>.</p>`}</form>`;
 }
 
 /** What a field shows first: what the link gave, else its default. */

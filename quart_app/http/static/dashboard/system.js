@@ -1,7 +1,7 @@
 // System: the processes, the store, the loop's lag, what is kept, and every setting's source.
 import { useAsk } from "./api.js";
 import { TimeChart } from "./charts.js";
-import { count, duration, pretty, serverNow, visible } from "./format.js";
+import { count, duration, many, pretty, serverNow, visible } from "./format.js";
 import { change, Fragment, html, link, useEffect, useRef, useState } from "./lib.js";
 import { useJobs } from "./stream.js";
 import { Ago, Empty, Panel, Table, Text, Trouble } from "./ui.js";
@@ -28,8 +28,8 @@ function Health({ health, data }) {
   return html`<${Panel} title="Event loop" aside=${html`<span class="note">seen by this page since it was opened</span>`}>
     <p><strong class="big">${duration(health.lag)}</strong> <span class="note">lag now, at most ${duration(most)}; a free loop is below 10 ms</span></p>
     <${TimeChart} data=${data} series=${SERIES} format=${duration} said=${`Loop lag: now ${duration(health.lag)}, at most ${duration(most)}`} />
-    ${newest.length > 0 && html`<h3>What blocked it</h3><p class="note">${count(health.blocked.count)} times since the start of the process; the newest:</p>
-      ${newest.map((each) => html`<details><summary>${each.seconds === undefined ? "" : duration(each.seconds)} <${Text} of=${each.task ?? each.job ?? each.job_id ?? "code"} /></summary><pre class="value" tabindex="0"><${Text} of=${Array.isArray(each.stack) ? each.stack.join("\n") : each.stack ?? pretty(each)} /></pre></details>`)}`}<//>`;
+    ${newest.length > 0 && html`<h3>What blocked it</h3><p class="note">${many(health.blocked.count, "time")} since the start of the process; the newest:</p>
+      ${newest.map((each) => html`<details><summary>${each.seconds === undefined ? "" : duration(each.seconds)} <${Text} of=${each.task ?? each.job ?? each.job_id ?? "no job"} /></summary><pre class="value" tabindex="0"><${Text} of=${Array.isArray(each.stack) ? each.stack.join("\n") : each.stack ?? pretty(each)} /></pre></details>`)}`}<//>`;
 }
 
 function Workers() {

@@ -24,7 +24,7 @@ export function Status({ job }) {
   const stopping = job.cancel_requested && !isOver(job);
   return html`<span class="status ${job.status}"><${Glyph} status=${job.status} />${job.status}</span>
     ${stopping && html` <span class="note">${job.unresponsive ? "does not stop" : "stopping"}</span>`}
-    ${job.reason && job.reason !== "error" && job.reason !== "requested" && html` <span class="note">${job.reason}</span>`}`;
+    ${job.reason && job.reason !== "error" && job.reason !== "requested" && html` <span class="note"><${Text} of=${job.reason} /></span>`}`;
 }
 
 /** How long ago something was; the exact moment is its title. */
@@ -40,7 +40,7 @@ export const Clock = ({ at, millis }) =>
 
 /** A link to a job's page. */
 export const JobLink = ({ id, children }) =>
-  html`<a class="mono" href=${link("jobs", id)}>${children ?? visible(brief(id))}</a>`;
+  html`<a class="mono" href=${link("jobs", id)}>${children ?? html`<${Text} of=${brief(id)} />`}</a>`;
 
 /** A bar of progress; without a number it only says that something goes on. */
 export function Bar({ value, label }) {
