@@ -7,15 +7,19 @@ app can do. Nothing may live here that measures.
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import os
+import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
 from typing import Any
 
-from quart import Quart, request
+import msgspec
+from quart import Quart, Response, request
 
 from benchmarks.tasks import NO_LIMITS, free, limited, moves, noop, sleeper, stamps
 from quart_app import create_app
+from quart_app.http.documents import JobDocument
 
 FILE = Path(os.environ.get("BENCHMARK_FOLDER", ".")) / "jobs.db"
 STORES = {"memory": "memory", "durable": f"sqlite:///{FILE}"}
@@ -64,6 +68,20 @@ bare = Quart("bare", static_folder=None)
 reading = Quart("reading", static_folder=None)
 """The same, and it reads the request's JSON as a route with arguments must."""
 
+telling = Quart("telling", static_folder=None)
+"""The same, and it tells what ours does: where the job is, when to look, and a document as long."""
+
+DOCUMENT = msgspec.json.decode(
+    msgspec.json.encode(
+        JobDocument(
+            id="", task="noop", status="queued", reason=None, args=msgspec.Raw(b"{}"), tags=(),
+            attempt=0, max_attempts=1, created="", run_at=None, started=None, finished=None,
+            updated="", progress=None, message=None, eta=None, position=None,
+            cancel_requested=None, retry_of=None, parent=None, url="",
+        )
+    )
+)  # fmt: skip
+
 _tasks: set[asyncio.Task[None]] = set()
 
 
@@ -90,6 +108,25 @@ async def _read() -> tuple[dict[str, str], int]:
     if arguments != {}:
         return {"status": "These arguments do not fit"}, 422
     return _start(), 202
+
+
+def _tell() -> Response:
+    job_id = str(uuid.uuid4())
+    url = f"http://{request.host}/jobs/{job_id}"
+    now = dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds")
+    document = DOCUMENT | {"id": job_id, "created": now, "updated": now, "url": url}
+    headers = {"Cache-Control": "no-store", "Retry-After": "1"}
+    headers |= {"Location": url, "Operation-Location": url, "Content-Type": "application/json"}
+    return Response(msgspec.json.encode(document), 202, headers)
+
+
+@telling.post("/start/noop")
+async def _read_and_tell() -> Response | tuple[dict[str, str], int]:
+    arguments = await request.get_json()
+    if arguments != {}:
+        return {"status": "These arguments do not fit"}, 422
+    _start()
+    return _tell()
 
 
 async def raw(

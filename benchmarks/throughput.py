@@ -19,10 +19,12 @@ CALLS = {
     "raw": [POST],
     "bare": [POST, GET],
     "reading": [POST],
+    "telling": [POST],
     "ours": [POST, GET],
 }
 BARE = "bare Quart route"
 READING = "Quart route that reads its JSON"
+TELLING = "Quart route that reads its JSON and tells as much"
 AT_LEAST = Target(least=0.85)
 
 
@@ -47,6 +49,7 @@ def run() -> Section:
     rows: list[Row] = [
         row("POST /start/noop", unit, ours, BARE, bare, AT_LEAST),
         row("POST /start/noop", unit, ours, READING, figures["reading", "POST"], AT_LEAST),
+        row("POST /start/noop", unit, ours, TELLING, figures["telling", "POST"]),
         row("GET /start", unit, figures["ours", "GET"], BARE, figures["bare", "GET"]),
         row(BARE, unit, bare, "raw ASGI answer", figures["raw", "POST"]),
     ]

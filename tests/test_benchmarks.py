@@ -197,7 +197,9 @@ def test_missed_target_is_said_and_is_no_error(
     assert "MISSED: a|b" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("app", [servers.bare, servers.reading, servers.ours, servers.keeping])
+@pytest.mark.parametrize(
+    "app", [servers.bare, servers.reading, servers.telling, servers.ours, servers.keeping]
+)
 async def test_every_app_under_load_answers_alike(app: Quart) -> None:
     """The peers do what ours does: 202 to the same request."""
     async with app.test_app() as serving:
