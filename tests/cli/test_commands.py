@@ -229,7 +229,7 @@ def test_pause_and_resume(run: Run, server: Server) -> None:
     [schedule] = records(run("schedule", "ls", "--json"))
     assert (schedule["task"], schedule["paused"]) == ("hourly", True)
     assert run("schedule", "resume", "hourly").exit_code == 0
-    assert "every 3600 seconds" in run("schedule", "ls").stdout
+    assert "every hour" in run("schedule", "ls").stdout
     job_id = run("schedule", "run", "hourly").stdout.strip()
     assert server.until(job_id, "succeeded")["result"] == "on the hour"
 
