@@ -30,9 +30,9 @@ from quart_app.domain.jobs import (
 )
 from quart_app.domain.queries import Page, Query, matches
 from quart_app.domain.queues import Waiting, begun, in_turns
-from quart_app.domain.status import STATUSES, TERMINAL, WAITING, Status
+from quart_app.domain.status import STATUSES, TERMINAL, Status
 from quart_app.stores.memory_logs import Logs
-from quart_app.stores.memory_moments import Moments
+from quart_app.stores.memory_moments import Moments, is_due, may_expire
 
 SCAN = 1_000
 """Rows that a filtered list looks at before it lets other tasks run: about 0.3 ms."""
@@ -40,16 +40,6 @@ SCAN = 1_000
 
 def _no_counts() -> dict[Status, int]:
     return dict.fromkeys(STATUSES, 0)
-
-
-def _is_due(job: Job, moment: float) -> bool:
-    """Not where it was moved on, even if it was scheduled anew since."""
-    return job.status == "scheduled" and (job.run_at or 0.0) == moment
-
-
-def _may_expire(job: Job, moment: float) -> bool:
-    """Only what has never begun."""
-    return job.status in WAITING and not job.history
 
 
 class MemoryStore:
@@ -188,6 +178,9 @@ class MemoryStore:
 
     async def page(self, query: Query) -> Page:
         self._require_open()
+        wanted = query.statuses
+        if wanted and not any(each[status] for each in self._tasks.values() for status in wanted):
+            return Page([], None)  # As a rule nothing has failed: that is no reason to look at all.
         if query.parent is not None:
             return self._page_of(reversed(self._children.get(query.parent, {})), query)
         orders, ids = self._orders, self._ids
@@ -274,7 +267,7 @@ class MemoryStore:
 
     async def due(self, now: float, limit: int) -> list[Job]:
         self._require_open()
-        return self._scheduled.reached(now, limit, self._jobs, _is_due)
+        return self._scheduled.reached(now, limit, self._jobs, is_due)
 
     async def queued(self, task: str, limit: int, fair: bool) -> list[Waiting]:
         self._require_open()
@@ -300,7 +293,7 @@ class MemoryStore:
 
     async def expired(self, now: float, limit: int) -> list[Job]:
         self._require_open()
-        return self._expiring.reached(now, limit, self._jobs, _may_expire)
+        return self._expiring.reached(now, limit, self._jobs, may_expire)
 
     async def steps(self, job_id: str) -> dict[str, KeptStep]:
         self._require_open()

@@ -1,5 +1,5 @@
-"""When jobs in memory are due, or expire: a heap of moments. Only that may live here; whether a
-moment still holds is the store's to say.
+"""When jobs in memory are due, or expire: a heap of moments. Only that, and whether a
+moment still holds, may live here.
 """
 
 from __future__ import annotations
@@ -8,6 +8,17 @@ import heapq
 from collections.abc import Callable, Mapping
 
 from quart_app.domain.jobs import Job
+from quart_app.domain.status import WAITING
+
+
+def is_due(job: Job, moment: float) -> bool:
+    """Not where it was moved on, even if it was scheduled anew since."""
+    return job.status == "scheduled" and (job.run_at or 0.0) == moment
+
+
+def may_expire(job: Job, moment: float) -> bool:
+    """Only what has never begun."""
+    return job.status in WAITING and not job.history
 
 
 class Moments:
