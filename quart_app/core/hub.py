@@ -131,6 +131,8 @@ class Gatherer(Follower):
 
     def tell(self, job: Job) -> None:
         """Called by the hub with every new version."""
+        if self.ended:
+            return  # What came after a gap would hide it: the reader would go on from there.
         self._newest.pop(job.id, None)  # So that it is the last one, in the order of ``seq``.
         self._newest[job.id] = job
         if len(self._newest) > BEHIND:
