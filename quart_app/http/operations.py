@@ -12,6 +12,7 @@ import msgspec
 from quart_app.core.many import Canceled
 from quart_app.domain.options import FAR, MOST_URGENT
 from quart_app.domain.status import STATUSES
+from quart_app.http import streams
 from quart_app.http.documents import JobDocument, Link, TaskDocument
 from quart_app.http.story import Timeline
 
@@ -92,7 +93,7 @@ SINCE: Schema = {
         {"type": "string", "format": "date-time"},
     ]
 }
-EVERY: Schema = {"type": "number", "minimum": 0.05, "maximum": 1}
+EVERY: Schema = {"type": "number", "minimum": streams.EVERY[0], "maximum": streams.EVERY[1]}
 SEQ: Schema = {"type": "integer", "minimum": 0, "maximum": 10**18 - 1}
 STATUS: Schema = {"enum": list(STATUSES)}
 OBJECT: Schema = {"type": "object"}
