@@ -292,7 +292,7 @@ class Service:
         outbox = OUTBOX.get()
         if outbox is not None:
             await outbox.flush()
-        if self.hub.full:
+        if seconds == 0 or self.hub.full:
             return await self.get(job_id)
         with self.hub.watch(job_id) as watcher:  # Subscribe first: no ending is missed.
             job = await self.get(job_id)

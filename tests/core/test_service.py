@@ -189,6 +189,24 @@ async def test_a_wait_ends_with_the_job_or_with_its_time() -> None:
         assert core.hub.watchers == 0
 
 
+async def test_who_only_looks_is_not_counted_as_one_who_waits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Operators read the number of watchers; a look takes as long as the store does."""
+    async with Core(SLEEPS) as core:
+        job_id = await core.start(sleeps, seconds=5)
+        get, seen = core.store.get, []
+
+        async def look(job_id: str) -> Job | None:
+            seen.append(core.hub.watchers)
+            return await get(job_id)
+
+        monkeypatch.setattr(core.store, "get", look)
+        await core.service.wait(job_id, 0)
+        await core.service.wait(job_id, 10)
+        assert seen == [0, 1]
+
+
 async def test_a_wait_answers_at_once_where_too_many_wait() -> None:
     """Watchers are bounded; the answer is what the job is now."""
     async with Core(SLEEPS) as core:
