@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -29,6 +29,7 @@ from benchmarks.tasks import NO_LIMITS, noop
 from benchmarks.watching import watch
 from quart_app import create_app
 from quart_app.app import get_jobs
+from quart_app.domain.jobs import Job
 from quart_app.shared_parts import SharedParts
 from tests.servers import PostgresServer, RedisServer, Server, free_port, listens
 
@@ -85,12 +86,12 @@ async def ours(url: str, count: int) -> Figures:
             assert isinstance(parts, SharedParts)
             ended, all_ended = [0], asyncio.Event()
 
-            def on_end(job: object) -> None:
-                ended[0] += 1  # noqa: B023 - of this round
+            def on_ends(jobs: Sequence[Job]) -> None:
+                ended[0] += len(jobs)  # noqa: B023 - of this round
                 if ended[0] >= count:  # noqa: B023
                     all_ended.set()  # noqa: B023
 
-            parts.hub.subscribe_ends(on_end)
+            parts.hub.subscribe_ends(on_ends)
             with _timed(figures, "end" if work else "start", count):
                 await _together(count, lambda number: noop.start())
                 if work:
