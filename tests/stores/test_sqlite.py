@@ -37,9 +37,9 @@ from quart_app.domain.jobs import (
 from quart_app.domain.queries import Query
 from quart_app.domain.status import STATUSES, TERMINAL, Move, Status
 from quart_app.stores.memory import MemoryStore
-from quart_app.stores.sqlite import transaction
+from quart_app.stores.sqlite import changes, transaction
 from quart_app.stores.sqlite.file import connect, statements
-from quart_app.stores.sqlite.rows import job_of, row_of
+from quart_app.stores.sqlite.rows import job_of
 from quart_app.stores.sqlite.store import SQLiteStore
 from quart_app.stores.sqlite.verbs import sql
 from quart_app.testing import check_store, wait_until
@@ -388,7 +388,10 @@ def test_whatever_a_job_holds_comes_back_from_its_row(job: Job) -> None:
     with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
         for statement in [*statements(sql("0001_jobs")), *statements(sql("0002_control"))]:
             connection.execute(statement)
-        connection.execute(sql("add"), row_of(job))
+        rows = changes.Changes(connection)
+        rows.add(replace(job, status="queued", attempt=0, updated_at=0.0))
+        rows.change(job, 0)
+        rows.write()
         kept = connection.execute(sql("get"), (job.id,)).fetchone()
     assert job_of(kept) == job
 
@@ -532,6 +535,76 @@ async def test_many_adds_at_once_share_one_commit(tmp_path: Path) -> None:
     kept = await asyncio.gather(first, *others)
     assert [job.order for job in kept] == list(range(1, 202))
     assert gate.commits == 2
+    await store.close()
+    assert unsound(tmp_path / "jobs.db") == []
+
+
+async def test_a_group_is_few_statements(tmp_path: Path) -> None:
+    """Each one more would cost the thread that writes another wait for its turn."""
+    seen: list[str] = []
+    gate = Gate()
+
+    def hook(statement: str) -> None:
+        seen.append(statement)
+        gate(statement)
+
+    store = SQLiteStore(tmp_path / "jobs.db", connect=hooked(hook))
+    await store.open()
+    jobs = [await add(store) for _ in range(20)]
+    first = await held(store, gate)
+    seen.clear()
+    writes = [asyncio.create_task(store.move(job.id, change(Move.CLAIM))) for job in jobs]
+    adds = [asyncio.create_task(add(store)) for _ in range(20)]
+    await asyncio.sleep(0)
+    gate.open()
+    await asyncio.gather(first, *writes, *adds)
+    assert len(seen) <= 8, seen
+    await store.close()
+
+
+async def test_what_a_group_does_to_one_job_is_done_in_its_order(tmp_path: Path) -> None:
+    """Also where another asks for the same unique key meanwhile, and whatever is read between."""
+    store, gate = await gated(tmp_path / "jobs.db")
+    [job], _ = await store.add([Job(id="a", task="t", unique="u", run_at=5.0)], 9)
+    [other], _ = await store.add([Job(id="b", task="t", status="scheduled", run_at=5.0)], 9)
+    first = await held(store, gate)
+    calls: list[Coroutine[Any, Any, Any]] = [
+        store.move(job.id, change(Move.CLAIM)),
+        store.note(job.id, Note(at=2.0, progress=Progress(1, 3, "one"))),
+        store.note(job.id, Note(at=3.0, progress=Progress(2, 3, "two"), cancel_requested=True)),
+        store.note(other.id, Note(at=3.5, postponed=Postponed(b'{"n":2}', 9.0))),
+        store.move(job.id, replace(change(Move.FAIL), at=4.0, attempt=1)),
+        store.add([Job(id="c", task="t", unique="u")], 9),
+        store.move("c", change(Move.CLAIM)),
+        store.keep_step("c", "step", KeptStep(b"1", 1, 5.0)),
+    ]
+    tasks = [asyncio.create_task(each) for each in calls]
+    await asyncio.sleep(0)
+    gate.open()
+    results: list[Any] = await asyncio.gather(*tasks)
+    await first
+    assert await store.get("a") == results[4]
+    assert results[4].progress == Progress(2, 3, "two")
+    assert (results[4].status, results[4].cancel_requested_at) == ("failed", 3.0)
+    assert await store.get("b") == results[3]
+    assert results[5][1] is True
+    assert await store.get("c") == results[6]
+    assert results[7] is True
+    assert await store.steps("c") == {"step": KeptStep(b"1", 1, 5.0)}
+    await store.close()
+    assert unsound(tmp_path / "jobs.db") == []
+
+
+async def test_an_array_is_larger_than_a_statement(tmp_path: Path) -> None:
+    """All of it is kept, and so are the moves of all."""
+    store = SQLiteStore(tmp_path / "jobs.db")
+    await store.open()
+    count = 3 * changes.MOST + 1
+    jobs, _ = await store.add([Job(id=new_id(), task="t") for _ in range(count)], count)
+    moves = [store.move(job.id, change(Move.CLAIM)) for job in jobs]
+    claimed = await asyncio.gather(*moves)
+    assert [await store.get(job.id) for job in jobs] == claimed
+    assert (await store.counts())["running"] == count
     await store.close()
     assert unsound(tmp_path / "jobs.db") == []
 

@@ -1,4 +1,4 @@
-"""Rows to jobs and back. Only translation may live here; what is JSON stays JSON."""
+"""Rows to jobs. Only translation may live here; what is JSON stays JSON."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _tags = msgspec.json.Decoder(tuple[str, ...]).decode
 
 
 def text(value: Any) -> str | None:
-    """A value as JSON text; None and an empty history are NULL.
+    """A value as JSON text; None for what is empty.
 
     What user code has said is kept, also where it is no text or no number: a file's name with
     stray bytes, half of a surrogate pair, NaN.
@@ -50,47 +50,8 @@ def _without_surrogates(value: Any) -> Any:
     return value
 
 
-def row_of(job: Job) -> Row:
-    """A job as the values of ``add.sql``."""
-    return (
-        job.order,
-        job.id,
-        job.seq,
-        job.task,
-        job.status,
-        job.reason,
-        job.args.decode(),
-        _encode(job.tags).decode() if job.tags else "[]",
-        job.attempt,
-        job.max_attempts,
-        job.created_at,
-        job.updated_at,
-        job.run_at,
-        job.expires_at,
-        job.started_at,
-        job.finished_at,
-        text(job.progress),
-        job.cancel_requested_at,
-        int(job.unresponsive),
-        job.retry_of,
-        job.parent,
-        job.key,
-        None if job.result is None else job.result.decode(),
-        text(job.error),
-        text(job.history),
-        job.priority,
-        job.turn,
-        job.unique,
-    )
-
-
 def job_of(row: Row) -> Job:
-    """The job of a row of ``get.sql``.
-
-    >>> job = Job(id="a", task="t", tags=("x",), result=b"[1]", error=Failure("E", "no"), order=1)
-    >>> job_of(row_of(job)) == job
-    True
-    """
+    """The job of a row of ``get.sql``."""
     return Job(
         order=row[0],
         id=row[1],

@@ -8,6 +8,7 @@ refuses has written nothing. Nothing may live here that waits or knows of thread
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from msgspec.structs import force_setattr
 
@@ -26,8 +27,9 @@ from quart_app.domain.jobs import (
     apply,
 )
 from quart_app.domain.status import STATUSES, TERMINAL, Status
-from quart_app.stores.sqlite.file import Connection
-from quart_app.stores.sqlite.rows import job_of, row_of, text
+from quart_app.stores.sqlite.changes import Changes
+from quart_app.stores.sqlite.file import Connection, Cursor
+from quart_app.stores.sqlite.rows import job_of
 from quart_app.stores.sqlite.verbs import sql
 
 LIVE = 2_000
@@ -42,14 +44,21 @@ class Transaction:
     """
 
     def __init__(self, connection: Connection) -> None:
-        self._execute = connection.execute
+        self._connection = connection
+        self._changes = Changes(connection)
         # The newest versions of jobs that are not over, with the bytes beside their rows: a job is
         # written three times within a moment, and nobody else writes.
         self._live: dict[str, tuple[Job, int]] = {}
         self.reload()
 
+    def _execute(self, statement: str, values: Sequence[Any] = ()) -> Cursor:
+        if self._changes:  # What is asked now may be about what was written before.
+            self._changes.write()
+        return self._connection.execute(statement, values)
+
     def reload(self) -> None:
         """Forget what was not committed."""
+        self._changes.forget()
         self.jobs: dict[Status, int] = {}
         self.bytes: dict[Status, int] = {}
         for status, jobs, size in self._execute(sql("counts")).fetchall():
@@ -134,7 +143,7 @@ class Transaction:
         # Set in place, as in memory: nobody else has seen this new object yet.
         force_setattr(job, "order", self.place)
         force_setattr(job, "seq", self.seq)
-        self._execute(sql("add"), row_of(job))
+        self._changes.add(job)
         self._count(job.task, job.status, 1)
         self._remember(job, 0)
 
@@ -180,25 +189,7 @@ class Transaction:
             return None
         size = job.size + step_bytes if change.move.terminal else 0
         self.seq += 1
-        values = (
-            job.seq,
-            job.status,
-            job.reason,
-            job.attempt,
-            job.updated_at,
-            job.run_at,
-            job.started_at,
-            job.finished_at,
-            text(job.progress),
-            int(job.unresponsive),
-            None if job.result is None else job.result.decode(),
-            text(job.error),
-            text(job.history),
-            job.unique,
-            size,
-            job.order,
-        )
-        self._execute(sql("move"), values)
+        self._changes.change(job, size)
         self._remember(job, step_bytes)
         self._count(job.task, before.status, -1)
         self._count(job.task, job.status, 1, size)
@@ -209,15 +200,7 @@ class Transaction:
         job = None if before is None else annotate(before, note, self.seq + 1)
         if job is not None:
             self.seq += 1
-            values = (
-                job.seq,
-                job.updated_at,
-                job.cancel_requested_at,
-                int(job.unresponsive),
-                text(job.progress),
-                job.order,
-            )
-            self._execute(sql("note"), values)
+            self._changes.change(job, 0)
             if note.postponed is not None:
                 later = (job.seq, job.updated_at, job.args.decode(), job.run_at, job.order)
                 self._execute(sql("postpone"), later)
