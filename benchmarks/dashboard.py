@@ -209,14 +209,18 @@ def drawing(browser: Browser) -> list[Row]:
     return rows
 
 
-def recorded(browser: Browser, server: Observed) -> tuple[list[Asked], float]:
-    """What the tabs ask while starts go on, and the server's own microseconds for a start."""
+def recorded(browser: Browser, server: Observed) -> tuple[list[Asked], str, float]:
+    """What the tabs ask while starts go on, the path of their stream, and the server's own
+    microseconds for a start."""
     asked: list[Asked] = []
+    streams: set[str] = set()
     begun = float("inf")
 
     def note(request: Request) -> None:
         at, path = time.monotonic() - begun, request.url.partition(f":{server.port}")[2]
-        if at >= 0 and path != "/events":
+        if path.partition("?")[0] == "/events":
+            streams.add(path)
+        elif at >= 0:
             asked.append(Asked(at, path, request.headers))
 
     context = browser.new_context()
@@ -231,7 +235,8 @@ def recorded(browser: Browser, server: Observed) -> tuple[list[Asked], float]:
         while not load.done():
             tab.wait_for_timeout(100)  # Requests are told only while the browser is waited for.
     context.close()
-    return asked, load.result()[1]
+    [stream] = streams  # One and the same, whichever tab reads it for all.
+    return asked, stream, load.result()[1]
 
 
 def started(server: Observed, seconds: int) -> tuple[float, float]:
@@ -248,9 +253,14 @@ def _part(asked: Sequence[Asked], number: int) -> list[Asked]:
     return [replace(each, at=each.at - begin) for each in part]
 
 
-def serving(asked: Sequence[Asked], server: Observed) -> Figures:
+def serving(asked: Sequence[Asked], path: str, server: Observed) -> Figures:
     """Starts a second and the server's own microseconds for one, without tabs, with those of one
     browser, and with as many browsers, each with a stream of its own.
+
+    Args:
+        asked: by the tabs.
+        path: of their stream.
+        server: that is asked.
 
     Raises:
         RuntimeError: what the tabs ask was not answered.
@@ -261,7 +271,7 @@ def serving(asked: Sequence[Asked], server: Observed) -> Figures:
     for name in in_turn(list(streams), ROUNDS):
         part = _part(asked, numbers[name]) if streams[name] else []
         numbers[name] += 1
-        tabs = Tabs(server.port, Plan(streams[name], CONNECTIONS - 1, part))
+        tabs = Tabs(server.port, Plan(streams[name], CONNECTIONS - 1, part, path))
         with tabs:
             rate, own = started(server, SECONDS)
         if streams[name] and (tabs.answered.answers < len(part) / 2 or not tabs.answered.events):
@@ -275,8 +285,8 @@ def costs(browser: Browser) -> tuple[list[Row], str]:
     """The rows of what serving costs, and what the tabs have asked."""
     with Observed("ours") as server:
         server.fill("noop", KEPT)
-        asked, real = recorded(browser, server)
-        found = serving(asked, server)
+        asked, path, real = recorded(browser, server)
+        found = serving(asked, path, server)
     what = f"POST /start/noop, {TABS} tabs"
     none, own = found["none"], found["none, own"]
     rows = [

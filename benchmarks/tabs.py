@@ -36,11 +36,16 @@ class Asked(msgspec.Struct, frozen=True):
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """What is asked, over so many connections, and how many streams of all jobs are read."""
+    """What is asked, over so many connections, and how many streams of all jobs are read.
+
+    Attributes:
+        path: of the stream.
+    """
 
     streams: int
     connections: int
     asked: list[Asked]
+    path: str = "/events"
 
 
 class Answered(msgspec.Struct):
@@ -103,7 +108,7 @@ class Replay:
         reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
         try:
             headers = {"Accept": "text/event-stream", "Cache-Control": "no-cache"}
-            writer.write(Asked(0, "/events", headers).as_bytes())
+            writer.write(Asked(0, self._plan.path, headers).as_bytes())
             await reader.readuntil(b"\r\n\r\n")
             self.answered.opened += 1
             while part := await reader.read(2**18):
