@@ -50,6 +50,7 @@ def run() -> Section:
         row("POST /start/noop", unit, ours, BARE, bare, AT_LEAST),
         row("POST /start/noop", unit, ours, READING, figures["reading", "POST"], AT_LEAST),
         row("POST /start/noop", unit, ours, TELLING, figures["telling", "POST"]),
+        row(TELLING, unit, figures["telling", "POST"], BARE, bare),
         row("GET /start", unit, figures["ours", "GET"], BARE, figures["bare", "GET"]),
         row(BARE, unit, bare, "raw ASGI answer", figures["raw", "POST"]),
     ]

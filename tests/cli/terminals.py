@@ -99,7 +99,9 @@ class Terminal:
 
 
 def _controlling() -> None:
-    """The pty becomes the terminal of the new session, so that Ctrl-C is a signal."""
+    """The pty becomes the terminal of the new session, so that Ctrl-C is a signal; also where the
+    tests themselves were started in the background, where a shell has it ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
