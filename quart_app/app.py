@@ -197,6 +197,8 @@ class Jobs:
         if settings.trusted_proxies and self._edge is not None:
             self._edge.trust_proxies(settings.trusted_proxies)
         self._notice.start()
+        if self._host is not None and self._host.is_command:
+            hosting.settle()
         return parts
 
     def prepare(self) -> tuple[Settings, str | None]:

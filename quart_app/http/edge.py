@@ -96,8 +96,8 @@ class Patience:
 
     def __call__(self, message: Any) -> Awaitable[None]:
         if message["type"] == "http.response.start":
-            headers = message.get("headers", ())
-            self._stream = any(EVENT_STREAM in value for _, value in headers)
+            values = [value for _, value in message.get("headers", ())]
+            self._stream = EVENT_STREAM in b"\n".join(values)
         return self._in_time(message) if self._stream else self._send(message)
 
     async def _in_time(self, message: Any) -> None:

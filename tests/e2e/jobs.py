@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -18,6 +19,12 @@ signal.signal(signal.SIGUSR1, lambda *_: None)
 @task
 async def noop() -> None:
     """End at once."""
+
+
+@task
+async def frozen() -> int:
+    """How many objects the garbage collector leaves alone."""
+    return gc.get_freeze_count()
 
 
 @task

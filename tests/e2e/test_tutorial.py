@@ -44,3 +44,11 @@ def test_a_quick_task_is_processed_at_once_on_request(servers: Servers, kind: st
     assert quick.headers["preference-applied"] == "wait=5"
     long = server.post("/start/nap", {"seconds": 5}, Prefer="wait=1")
     assert (long.status_code, long.json()["status"]) == (202, "running")
+
+
+def test_the_garbage_collector_leaves_alone_what_the_app_is_made_of(
+    servers: Servers, kind: str
+) -> None:
+    """Else each full collection, of some ten milliseconds, would hold up every request."""
+    server = servers(kind)
+    assert server.post("/start/frozen", {}, Prefer="wait=5").json()["result"] > 10_000
