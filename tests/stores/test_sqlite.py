@@ -381,6 +381,8 @@ JOBS = st.builds(
 @given(job=JOBS)
 @example(job=Job(id="", task="", args=b"", key="", result=b"", tags=("",), order=1))
 @example(job=Job(id="a", task="t", args=b'"' + b"x" * 5_000_000 + b'"', order=1))
+@example(job=Job(id="0", task="0", args=b"0", key="0", parent="0", result=b"0", order=1))
+@example(job=Job(id="0", task="0", retry_of="0", turn="0", unique="0", run_at=0.0, order=1))
 @example(job=Job(id="\x00", task="'; DROP TABLE jobs; --", tags=("\x00", "🜁"), order=1))
 @settings(deadline=None)
 def test_whatever_a_job_holds_comes_back_from_its_row(job: Job) -> None:
