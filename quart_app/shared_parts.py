@@ -18,6 +18,7 @@ import msgspec
 from quart_app.core.invoke import Invoker
 from quart_app.core.lead import Lead
 from quart_app.core.listener import Listener
+from quart_app.core.migration import MOVING
 from quart_app.core.operate import PAUSED
 from quart_app.core.ports import Engine, SharedEngine, SharedStore
 from quart_app.core.presence import Presence
@@ -131,6 +132,7 @@ class SharedParts(Parts):
             await self.presence.start()
             if not self.presence.alive:
                 raise StoreRefused("the store does not keep that this process is alive")
+            await self._refuse_half()
             if self.settings.work:
                 await self.engine.work(self.runner.run)
         except BaseException:
@@ -145,6 +147,15 @@ class SharedParts(Parts):
         self._watch()
         where = self.settings.store.partition("://")[0]
         logger.info("jobs are kept in %s, namespace %s", where, self.settings.namespace)
+
+    async def _refuse_half(self) -> None:
+        """Looked for once this process counts as alive: who moves jobs looks for that."""
+        if MOVING in (facts := await self.store.facts(MOVING)):
+            source = facts[MOVING].decode(errors="replace")
+            raise StoreRefused(
+                f"jobs are being moved into this store from {source}: let 'quart-app migrate' come "
+                "to its end, or run it again where it was cut off"
+            )
 
     async def _begin(self) -> None:
         """Lead: look after what is everybody's."""

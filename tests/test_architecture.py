@@ -26,7 +26,10 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "checks": ({"domain", "core.ports"}, set()),
     "client": ({"domain"}, {"httpcore2", "httpx2", "msgspec"}),
     "cli": (
-        {"app", "client", "domain", "hosting", "serve", "settings", "stores.sqlite", "working"},
+        {
+            *("app", "client", "domain", "hosting", "moving", "serve", "settings", "working"),
+            "stores.sqlite",
+        },
         {"click", "httpx2", "hypercorn", "msgspec", "quart"},
     ),
     "testing": (

@@ -38,6 +38,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": ("doctor:doctor", "Look for what is wrong with this installation."),
     "backup": ("keeping:backup", "Copy the database, also while in use."),
     "check": ("keeping:check", "Look whether the database is sound."),
+    "migrate": ("moving:migrate", "Move all jobs of a file to Redis or PostgreSQL."),
     "completion": ("completion:completion", "Print the completion script of a shell."),
 }
 

@@ -160,6 +160,17 @@ class Ledger:
         self._hub.publish(outcome.move.label, settled)
         return settled
 
+    async def replay(self, job_id: str, what: Change | Note) -> Job | None:
+        """Write a move or a note as it was made elsewhere (`quart_app.domain.replay`), or None
+        where it does not hold."""
+        if isinstance(what, Change):
+            return await self._store.move(job_id, what)
+        return await self._store.note(job_id, what)
+
+    async def replay_step(self, job_id: str, name: str, step: KeptStep) -> bool:
+        """Keep a step as it was kept elsewhere, or say that this attempt is not the job's."""
+        return await self._store.keep_step(job_id, name, step)
+
     async def keep_step(self, job: Job, name: str, result: bytes) -> bool:
         """Keep the result of a step, or say that this attempt is not the job's any more."""
         step = KeptStep(result, job.attempt, self.clock())

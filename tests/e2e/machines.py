@@ -28,7 +28,7 @@ class Machines:
     """
 
     def __init__(self, url: str, namespace: str, **settings: Any) -> None:
-        self._settings: dict[str, Any] = {
+        self.settings: dict[str, Any] = {
             "tasks": "tests.e2e.durable_jobs",
             "store": url,
             "namespace": namespace,
@@ -61,7 +61,7 @@ class Machines:
         return server
 
     def _launch(self, command: list[str], **settings: Any) -> Server:
-        server = Server(command, **{**self._settings, **settings})
+        server = Server(command, **{**self.settings, **settings})
         self._all.append(server)
         return server
 
