@@ -191,14 +191,15 @@ def _batches(all_of_them: Iterable[Opened]) -> Iterator[list[Opened]]:
     """What is written together: of two with one unique key the first has to be over before the
     second is opened."""
     batch: list[Opened] = []
-    size = 0
+    size, named = 0, set[tuple[str, str]]()
     for each in all_of_them:
-        alone = any(job.unique is not None for job in each.jobs)
-        if batch and (alone or size + len(each.jobs) > AT_ONCE):
+        names = {(job.task, job.unique) for job in each.jobs if job.unique is not None}
+        if batch and (names & named or size + len(each.jobs) > AT_ONCE):
             yield batch
-            batch, size = [], 0
+            batch, size, named = [], 0, set()
         batch.append(each)
-        size += AT_ONCE if alone else len(each.jobs)
+        size += len(each.jobs)
+        named |= names
     if batch:
         yield batch
 

@@ -68,7 +68,7 @@ class SQLiteSource:
             while jobs:
                 job = jobs.pop(0)
                 key, count = self._key(job)
-                while len(jobs) < count - 1:  # An array goes on in what is read next.
+                while len(jobs) < count - 1 and place < last:  # An array goes on.
                     jobs += self._between(place + 1, place + PLACES)
                     place += PLACES
                 together = [job, *jobs[: count - 1]]
