@@ -114,7 +114,7 @@ def _many(
 
 def _cancel_many(remote: Remote, body: dict[str, Any]) -> None:
     done = remote.ask(calls.cancel_many(body))
-    say(f"{_jobs(done.matched)} matched: {done.canceled} canceled, {done.canceling} are asked to")
+    say(f"{_jobs(done.matched)} matched: {done.canceled} canceled, {done.canceling} asked to stop")
 
 
 def _retry_many(remote: Remote, body: dict[str, Any]) -> None:

@@ -51,7 +51,7 @@ def ls(remote: Remote, as_json: bool) -> None:
     if rows:
         put_table(HEADINGS, rows)
     else:
-        say("no task has a schedule: @task(schedule=...) gives it one")
+        say('no task has a schedule: @task(cron="0 7 * * *") or @task(every=300) gives it one')
 
 
 @schedule.command()

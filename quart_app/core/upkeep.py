@@ -193,8 +193,13 @@ class Upkeep:
             how many jobs were running.
         """
         running = [job async for job in self._running()]
-        for job in reversed(running):  # The oldest first, as they will stand in the queue.
-            await self._ledger.settle(job, decide_lost(job))
+        try:
+            for job in reversed(running):  # The oldest first, as they will stand in the queue.
+                await self._ledger.settle(job, decide_lost(job))
+        except StoreUnavailable as error:  # `rescue` finds the rest, as soon as it can be written.
+            logger.warning(
+                "jobs that an earlier process was running wait to be taken over: %s", error
+            )
         await self._warn_of_unknown_tasks()
         await self._look_ahead()
         return len(running)

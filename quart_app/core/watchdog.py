@@ -84,7 +84,8 @@ class Watchdog:
 
     def _watch(self, loop: asyncio.AbstractEventLoop, thread_id: int) -> None:
         alive = self._alive
-        period = self._threshold / 2
+        # Whoever blocks may begin right after a sign of life: so both together are the threshold.
+        period = self._threshold / 5
         while not self._stop.wait(period):
             alive.clear()
             asked = time.monotonic()
@@ -92,7 +93,7 @@ class Watchdog:
                 loop.call_soon_threadsafe(alive.set)
             except RuntimeError:  # The loop has closed.
                 return
-            if alive.wait(self._threshold) or self._stop.is_set():
+            if alive.wait(self._threshold - period) or self._stop.is_set():
                 continue
             job, stack = self._look(loop, thread_id)
             while not alive.wait(period):

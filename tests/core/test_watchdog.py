@@ -71,6 +71,24 @@ async def test_a_job_that_blocks_the_loop_is_named_with_its_line(
     assert f"blocked at {newest.where} by job {second.id}" in caplog.text
 
 
+@pytest.mark.slow
+async def test_a_block_that_is_a_little_longer_than_the_threshold_is_reported() -> None:
+    """Whenever it begins: right after a sign of life, too. On a busy machine the thread itself may
+    come late, so not each of them has to be."""
+    watchdog = Watchdog(Registry(), 0.1)
+    watchdog.start()
+    try:
+        for number in range(12):
+            await asyncio.sleep(0.03 + 0.007 * number)
+            stand_still(0.125)
+        await asyncio.sleep(0.05)
+    finally:
+        watchdog.stop()
+        watchdog.join()
+    assert watchdog.count >= 9
+    assert all(0.08 <= each.seconds < 1 for each in watchdog.reports())
+
+
 async def test_what_is_no_job_is_named_with_its_line(caplog: pytest.LogCaptureFixture) -> None:
     """A view or a callback may block too."""
     watchdog = Watchdog(Registry(), 0.04)

@@ -285,6 +285,27 @@ def test_a_start_under_somebody_elses_lock_keeps_the_queue_in_its_order(durable:
     assert not any("Traceback" in line for line in server.log)
 
 
+def test_a_start_after_a_crash_under_somebody_elses_lock_takes_over_later(durable: Durable) -> None:
+    """What was running is decided as soon as that can be written; the service is there meanwhile."""
+    server = durable()
+    job_id = server.start("once", traces=str(durable.traces), seconds=3600)
+    again = server.start("thrice", traces=str(durable.traces), seconds=0.1)
+    for each in (job_id, again):
+        durable.traces.wait("before", each)
+    server.stop()
+    with contextlib.closing(sqlite3.connect(durable.file, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        server = durable()
+        poll(lambda: server.get("/readyz").status_code == 503, "it says that it cannot write")
+        assert server.job(job_id)["status"] == "running"
+        other.execute("ROLLBACK")
+    poll(lambda: server.get("/readyz").status_code == 200, "ready again", 10)
+    poll(lambda: server.job(job_id)["status"] == "failed", "it is decided", 10)
+    assert server.job(job_id)["reason"] == "lost"
+    server.until(again, "succeeded")
+    assert any("wait to be taken over" in line for line in server.log)
+
+
 def test_a_shutdown_under_somebody_elses_lock_ends_in_time(durable: Durable, kind: str) -> None:
     """The end of a job cannot be written, and still the process leaves; the next one tells that
     nobody knows, and runs what waits."""

@@ -591,10 +591,30 @@ async def test_damage_while_it_runs_is_loud(
     with pytest.raises(StoreUnavailable, match="restore a backup"):
         await store.get(jobs[50].id)
     assert "cannot be read: it is damaged: stop the service" in caplog.text
+    assert "it is damaged" in (store.trouble or "")  # Whoever met it.
     with pytest.raises(StoreUnavailable, match="restore a backup"):
         await store.move(jobs[50].id, change(Move.CLAIM))
     assert "cannot be written: it is damaged: stop the service" in caplog.text
     assert trouble(store)
+    await store.close()
+
+
+async def test_damage_that_one_write_has_met_stays_in_what_is_said(tmp_path: Path) -> None:
+    """Other writes may still be good: that makes nothing whole again."""
+    fails = False
+
+    def hook(statement: str) -> None:
+        if fails and statement == "COMMIT":
+            raise failure("SQLITE_CORRUPT")
+
+    store = SQLiteStore(tmp_path / "jobs.db", connect=hooked(hook))
+    await store.open()
+    fails = True
+    with pytest.raises(StoreUnavailable, match="it is damaged"):
+        await add(store)
+    fails = False
+    assert (await add(store)).order
+    assert "it is damaged" in (store.trouble or "")
     await store.close()
 
 

@@ -522,6 +522,15 @@ def test_a_file_on_a_network_is_refused(path: str, kind: str, tmp_path: Path) ->
     assert f"on a network file system ({kind}), on which SQLite loses data" in str(refused.value)
 
 
+def test_a_link_to_a_file_on_a_network_is_refused(tmp_path: Path) -> None:
+    """Its log is beside the file itself."""
+    mounts = tmp_path / "mountinfo"
+    mounts.write_text(MOUNTS)
+    (tmp_path / "jobs.db").symlink_to("/srv/jobs.db")
+    with pytest.raises(StoreRefused, match="nfs4"):
+        refuse_network(tmp_path / "jobs.db", mounts)
+
+
 def test_a_system_that_does_not_tell_its_mounts_refuses_nothing(tmp_path: Path) -> None:
     """Nobody can then know."""
     assert filesystem(tmp_path / "jobs.db", tmp_path / "not there") is None

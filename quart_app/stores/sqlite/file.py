@@ -33,7 +33,8 @@ BUSY = 1.0
 """Seconds to wait for somebody else's lock before the callers are told."""
 NETWORK = frozenset(
     (
-        *("9p", "afs", "beegfs", "ceph", "cifs", "coda", "fuse.ceph", "fuse.glusterfs"),
+        *("9p", "afs", "beegfs", "ceph", "cifs", "coda", "davfs", "fuse.ceph", "fuse.davfs2"),
+        *("fuse.gcsfuse", "fuse.glusterfs", "fuse.rclone", "vboxsf"),
         *("fuse.s3fs", "fuse.sshfs", "gfs2", "glusterfs", "gpfs", "lustre", "ncpfs", "nfs", "nfs4"),
         *("ocfs2", "orangefs", "smb2", "smb3", "smbfs"),
     )
@@ -335,7 +336,7 @@ def filesystem(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> str |
         lines = mounts.read_text(errors="replace").splitlines()
     except OSError:
         return None
-    folder = path.parent.resolve()
+    folder = path.resolve().parent  # Wherever links lead: there its log is, too.
     found: tuple[int, str] | None = None
     for line in lines:
         before, separator, after = line.partition(" - ")

@@ -19,7 +19,14 @@ from typing import Any, TypeVar
 
 from quart_app.domain.errors import StoreClosed, StoreUnavailable
 from quart_app.stores.sqlite.file import Connect, Connection, explain, open_reader
-from quart_app.stores.sqlite.writer import CLOSED, Ticket, drain, give_up, settle_all
+from quart_app.stores.sqlite.writer import (
+    CLOSED,
+    Ticket,
+    drain,
+    give_up,
+    is_damaged,
+    settle_all,
+)
 
 logger = logging.getLogger("quart_app.store")
 
@@ -42,6 +49,8 @@ class Readers:
         self._loop = asyncio.get_running_loop()
         self._closed = False
         self._busy: dict[str, Ticket[Any]] = {}
+        self.damage: str | None = None
+        """What was found to be damaged: that does not pass by itself."""
         self._threads = [
             threading.Thread(target=self._run, name=f"quart-app-store-reader-{number}", daemon=True)
             for number in range(1, count + 1)
@@ -91,6 +100,8 @@ class Readers:
             except sqlite3.Error as error:
                 message = f"{self._path} cannot be read: {explain(error, self._path)}"
                 logger.error("%s", message)
+                if is_damaged(error):
+                    self.damage = message
                 ticket.error = StoreUnavailable(f"The store does not answer. {message}")
                 _close(connection)
                 connection = None

@@ -72,7 +72,9 @@ class SQLiteStore:
 
     @property
     def trouble(self) -> str | None:
-        return None if self._writer is None else self._writer.trouble
+        if self._writer is None or self._readers is None:
+            return None
+        return self._writer.damage or self._readers.damage or self._writer.trouble
 
     async def open(self) -> None:
         """Become the owner of the file and open it.

@@ -116,6 +116,8 @@ class Writer:
         self.on_commit: Callable[[float], object] = lambda seconds: None
         self.trouble: str | None = None
         """Why the last group could not be written."""
+        self.damage: str | None = None
+        """What was found to be damaged, whoever met it: that does not pass by itself."""
         self._full = False
         """Whether that was for want of room."""
 
@@ -250,6 +252,8 @@ class Writer:
     def _failed(self, group: list[Ticket[Any]], error: BaseException) -> None:
         reason = explain(error, self._path) if isinstance(error, sqlite3.Error) else str(error)
         message = f"{self._path} cannot be written: {reason}"
+        if is_damaged(error):
+            self.damage = message
         if isinstance(error, Exception) and is_of_one(error):
             # Trying again would not help: so it is not called unavailable.
             logger.error("%s: one write was refused: %s", self._path, reason, exc_info=error)
@@ -296,6 +300,12 @@ class Writer:
         if connection is not None:
             with contextlib.suppress(sqlite3.Error):
                 connection.close()
+
+
+def is_damaged(error: BaseException) -> bool:
+    """Whether the file is not as SQLite has written it."""
+    name = str(getattr(error.__cause__ or error, "sqlite_errorname", ""))
+    return name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB"))
 
 
 def is_full(error: BaseException) -> bool:

@@ -1,5 +1,5 @@
 // The public HTTP API, and nothing that a client of it could not do. Only requests may live here.
-import { useCallback, useEffect, useRef, useState } from "./lib.js";
+import { cell, useCallback, useEffect, useRef, useState } from "./lib.js";
 
 const meta = document.querySelector('meta[name="quart-app-base"]');
 
@@ -112,11 +112,14 @@ export function useAsk(path, { every = 0, text = false, whole = true } = {}) {
   };
 }
 
+/** Whether this tab was told to rest: nothing is asked by the clock then. */
+export const resting = cell(false);
+
 /** Call again and again, but not while nobody looks. */
 export function useEvery(work, seconds) {
   useEffect(() => {
     if (!seconds) return undefined;
-    const timer = setInterval(() => document.hidden || work(), seconds * 1000);
+    const timer = setInterval(() => document.hidden || resting.get() || work(), seconds * 1000);
     return () => clearInterval(timer);
   }, [work, seconds]);
 }

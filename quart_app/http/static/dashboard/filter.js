@@ -7,7 +7,8 @@ import { html, useEffect, useLayoutEffect, useRef, useState } from "./lib.js";
 const NAMES = ["status", "task", "tag", "key", "error", "parent", "since", "until"];
 const UNITS = { ms: 0.001, s: 1, m: 60, h: 3600, d: 86400 };
 const AGO = /^(\d{1,9}(?:\.\d{1,3})?)([smhd])$/;
-const LASTING = /^([<>])(\d+(?:\.\d+)?)(ms|s|m|h|d)?$/;
+const LASTING = /^([<>])=?((?:\d+(?:\.\d+)?(?:ms|s|m|h|d))+|\d+(?:\.\d+)?)$/;
+const PART = /(\d+(?:\.\d+)?)(ms|s|m|h|d)?/g;
 const TOKEN = /(?:[^\s"]|"(?:[^"\\]|\\.)*"?)+/g;
 
 const bare = (text) =>
@@ -31,8 +32,13 @@ function read(token, found, words) {
   const lasting = LASTING.exec(token);
   const [, name, value] = /^([a-z]+(?:\.[^:\s"]+)?):(.*)$/s.exec(token) ?? [];
   if (lasting) {
-    found[lasting[1] === ">" ? "longer" : "shorter"] = Number(lasting[2]) * UNITS[lasting[3] ?? "s"];
+    const parts = [...lasting[2].matchAll(PART)];
+    found[lasting[1] === ">" ? "longer" : "shorter"] =
+      parts.reduce((sum, [, value, unit]) => sum + Number(value) * UNITS[unit ?? "s"], 0);
+  } else if (/^[<>]./.test(token)) {
+    found.problems.push(`${token[0]} is followed by a duration, like ${token[0]}10s or ${token[0]}5m`);
   } else if (name?.startsWith("args.")) {
+    if (name.slice(5) in found.args) found.problems.push(`${name}: is there more than once`);
     found.args[name.slice(5)] = bare(value);
   } else if (name === "status") {
     statuses(bare(value), found);
@@ -41,6 +47,8 @@ function read(token, found, words) {
     found[name] = bare(value);
     if (!value) found.problems.push(`${name}: has no value yet`);
     else if (name === "since" || name === "until") checkMoment(name, found);
+  } else if (name && !value.startsWith("//")) {
+    found.problems.push(`there is no filter ${name}: (text with a colon goes in double quotes)`);
   } else {
     words.push(bare(token));
   }

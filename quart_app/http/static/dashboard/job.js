@@ -107,7 +107,7 @@ function useJobStream(id, over, story) {
       source.close();
       if (streamState.get() !== "paused") streamState.set("off");
     };
-  }, [id, active, over]);
+  }, [id, active, over, paused]);
 }
 
 function Facts({ job }) {

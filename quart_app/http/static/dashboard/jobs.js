@@ -3,7 +3,7 @@
 import { ManyDialog } from "./actions.js";
 import { useAsk, useSoon } from "./api.js";
 import { FilterBox, parse, passes, toMatch, toQuery, withStatus } from "./filter.js";
-import { count, isOver, many, serverNow, STATUSES, visible } from "./format.js";
+import { count, isOver, many, seconds, serverNow, STATUSES, visible } from "./format.js";
 import { Histogram, JobsTable } from "./jobs-parts.js";
 import { currentRow, moveRow, useKeys } from "./keys.js";
 import {
@@ -17,7 +17,7 @@ const NEWS = 1000; // New jobs that are counted; then it says "1,000+".
 const COUNTED = 2000; // Milliseconds between two questions for the counts.
 
 /** A page of the list; events change its rows, and are counted where they bring new ones. */
-function useRows(query, found) {
+function useRows(query, found, cursor) {
   // A filter that cannot be read would be left out, and so show, and cancel, more than was meant.
   const path = found.problems.length ? null : `/jobs?${query}`;
   const { data, problem, reload, loading } = useAsk(path, { whole: false });
@@ -26,6 +26,7 @@ function useRows(query, found) {
   const shown = useRef(new Map());
   // What the server says again after a gap must not make rows jump either.
   const asked = useRef(null);
+  const read = useRef(0); // When the page was read, by the server's clock.
   useEffect(() => {
     if (!data) return;
     const same = asked.current === path;
@@ -38,6 +39,7 @@ function useRows(query, found) {
       return;
     }
     put(data.jobs);
+    read.current = serverNow();
     setFresh(new Set());
   }, [data]);
   const put = (jobs) => {
@@ -51,7 +53,10 @@ function useRows(query, found) {
       put(rows.map((job) => newest.get(job.id) ?? job));
     }
     const now = serverNow();
-    const others = jobs.filter((job) => !shown.current.has(job.id) && passes(job, found, now));
+    // Older ones stand on the pages that follow: they are not new here, whatever they do.
+    const since = cursor ? read.current : rows.length < PAGE ? 0 : seconds(rows.at(-1).created);
+    const others = jobs.filter((job) =>
+      !shown.current.has(job.id) && seconds(job.created) >= since && passes(job, found, now));
     const added = others.filter((job) => !fresh.has(job.id));
     if (added.length && !rows.length) soon(); // Nothing stands there that could jump.
     else if (added.length && fresh.size < NEWS) setFresh(new Set([...fresh, ...added.map((job) => job.id)]));
@@ -147,7 +152,7 @@ export function Jobs({ params, tasks }) {
   const text = params.get("filter") ?? "";
   const found = useMemo(() => parse(text), [text]);
   const query = toQuery(found, { cursor: params.get("cursor"), limit: PAGE });
-  const list = useRows(query, found);
+  const list = useRows(query, found, params.get("cursor"));
   const [counts, soon] = useCounts(found);
   const [dialog, setDialog] = useState(null);
   const selection = useSelection(query);

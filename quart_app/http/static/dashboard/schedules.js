@@ -48,6 +48,6 @@ export function Schedules() {
   useJobs((jobs) => jobs.some((job) => names.has(job.task)) && soon());
   useKeys({ j: () => moveRow(1), k: () => moveRow(-1) });
   return html`<${Fragment}><div class="title"><h1>Schedules</h1></div><${Trouble} problem=${problem} again=${reload} />
-    ${data && data.schedules.length === 0 && html`<${Empty}>No task starts by itself. Give one a schedule: <code>@task(cron="0 7 * * *")</code> or <code>@task(every="5m")</code>.<//>`}
+    ${data && data.schedules.length === 0 && html`<${Empty}>No task starts by itself. Give one a schedule: <code>@task(cron="0 7 * * *")</code> or <code>@task(every=300)</code>.<//>`}
     <ul class="groups">${(data?.schedules ?? []).map((plan) => html`<${Schedule} key=${plan.task} plan=${plan} reload=${reload} />`)}</ul><//>`;
 }

@@ -2,7 +2,7 @@
 // `/events` and tells the others; where there are no locks (plain http beyond localhost) each tab
 // reads its own. Hidden and paused tabs read nothing and catch up when they come back. Nothing may
 // live here that knows what is shown.
-import { base, refreshAll } from "./api.js";
+import { base, refreshAll, resting } from "./api.js";
 import { cell, useEffect, useRef, useState } from "./lib.js";
 
 const NAME = `quart-app ${location.origin}${base}`;
@@ -171,6 +171,8 @@ window.addEventListener("pageshow", (event) => event.persisted && decide());
 /** Stop or go on with live updates, for this tab. */
 export function setPaused(value) {
   paused = value;
+  resting.set(value);
+  if (!value && claimed) streamState.set("off"); // The page opens its own stream again.
   decide();
   if (!paused) refreshAll();
 }
