@@ -152,6 +152,9 @@ async def test_all_of_it_is_there_as_it_was(path: Path, target: Settings) -> Non
     assert await asyncio.to_thread(migrate, path, target, lambda *_: None) == (counts, 0)
     async with filled(path) as left:
         assert await everything(left) == jobs
+        await add(left)
+    with pytest.raises(StoreRefused, match="has been worked with since"):
+        await asyncio.to_thread(migrate, path, target, lambda *_: None)
 
 
 class Cut(StoreUnavailable):
@@ -198,6 +201,32 @@ async def test_a_move_that_was_cut_off_goes_on(
         assert bare(await everything(store)) == bare(jobs)
 
 
+async def test_a_move_that_was_cut_off_at_its_very_end_is_over_with_the_next(
+    path: Path, target: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between any two of its last facts."""
+    async with filled(path) as old:
+        await add(old)
+    keep, allowed = Ledger.keep_fact, [0]
+
+    async def cut(ledger: Ledger, *arguments: Any) -> None:
+        if allowed[0] <= 0:
+            raise Cut("gone", retry_after=1.0)
+        allowed[0] -= 1
+        await keep(ledger, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "keep_fact", cut)
+        for count in range(4):
+            allowed[0] = count
+            with pytest.raises(Cut):
+                await asyncio.to_thread(migrate, path, target, lambda *_: None)
+    counts, _ = await asyncio.to_thread(migrate, path, target, lambda *_: None)
+    assert counts["queued"] == 1
+    async with there(target) as store:
+        assert await store.facts(MOVING) == {}
+
+
 async def test_who_works_with_either_store_is_left_in_peace(path: Path, target: Settings) -> None:
     """It is said who it is, and what to do; nothing is moved."""
     with pytest.raises(StoreRefused, match="there is no file"):
@@ -211,6 +240,7 @@ async def test_who_works_with_either_store_is_left_in_peace(path: Path, target: 
         await store.beat(worker, 60)
         with pytest.raises(StoreRefused, match="worker process 7 on web1"):
             await asyncio.to_thread(migrate, path, target, lambda *_: None)
+        assert await store.facts(MOVING) == {}  # It may go on, and others begin.
         await store.leave("w")
         assert await store.lead("another", 60)
         with pytest.raises(StoreRefused, match="somebody else works with the store"):

@@ -9,8 +9,8 @@ live here that knows where the jobs come from.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Protocol
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from typing import Any, Protocol, TypeVar
 
 from quart_app.core.ledger import Ledger
 from quart_app.core.ports import SharedStore
@@ -19,12 +19,18 @@ from quart_app.domain.jobs import Draft, Job, KeptStep, LogLine
 from quart_app.domain.replay import Opened, opened, story, told_already
 from quart_app.domain.status import STATUSES, Status
 
+T = TypeVar("T")
+
 MOVING = "moving"
 """The name of the fact that says that a move into a store has begun and is not over."""
 MOVED = "moved"
-"""The name of the fact that says where its jobs have come from."""
+"""The name of the fact that says where its jobs have come from, and how much there was."""
+UNDELIVERED = "undelivered"
+"""The name of the fact that says that what waits was not handed to the engine yet."""
 AT_ONCE = 200
 """Jobs that are written together."""
+READS, WRITES = 8, 64
+"""Calls of the store at once: each has to be answered in its time, also over a long way."""
 LEAD = 60.0
 """Seconds for which nobody else may begin the same."""
 ALL = 10**9
@@ -36,6 +42,9 @@ class Source(Protocol):
 
     name: str
     """What it is, in words; another source has another name. One process at a time has it open."""
+
+    mark: str
+    """The name, and how far the source has come: another one once somebody has written there."""
 
     def counts(self) -> dict[Status, int]:
         """How many jobs are in each status."""
@@ -94,10 +103,16 @@ class Migration:
     async def _begin(self) -> bool:
         """Whether there is something to do; from now on nobody else begins to work there."""
         name = self._source.name.encode()
-        moved = (await self._store.facts(MOVED)).get(MOVED)
+        moved = (await self._store.facts(MOVED)).get(MOVED, b"")
         moving = (await self._store.facts(MOVING)).get(MOVING)
-        if moved == name:
+        if moved == self._source.mark.encode():
+            await self._ledger.keep_fact(MOVING, None)  # It may have been cut off just before.
             return False
+        if moved.startswith(name):
+            raise StoreRefused(
+                f"all jobs of {self._source.name} were moved into this store before, and that file "
+                "has been worked with since: move it into a new --namespace, or leave it"
+            )
         if moving is None and any((await self._store.counts()).values()):
             raise StoreRefused(
                 "there are jobs of its own in the store to which they are to go: name another "
@@ -107,7 +122,12 @@ class Migration:
             other = (moving or b"").decode(errors="replace")
             raise StoreRefused(f"a move from {other} into this store is not over: finish that one")
         await self._ledger.keep_fact(MOVING, name)
-        await self._stay_alone()
+        try:
+            await self._stay_alone()
+        except StoreRefused:
+            if moving is None:  # Nothing has begun, and whoever works there may go on doing so.
+                await self._ledger.keep_fact(MOVING, None)
+            raise
         return True
 
     async def _stay_alone(self) -> None:
@@ -137,10 +157,10 @@ class Migration:
         bringing = (
             self._bring(job, there.get(job.id), each) for each in batch for job in each.jobs
         )
-        await asyncio.gather(*bringing)
+        await _some_at_once(bringing, WRITES)
 
     async def _all(self, jobs: Iterable[Job]) -> list[Job | None]:
-        return await asyncio.gather(*(self._store.get(job.id) for job in jobs))
+        return await _some_at_once((self._store.get(job.id) for job in jobs), READS)
 
     async def _bring(self, job: Job, now: Job | None, beside: Opened) -> None:
         if now is None:
@@ -181,10 +201,22 @@ class Migration:
                     f"{expected[status]} {status} jobs were to be moved, and {counts[status]} are "
                     "there: nothing may begin with them; do the same again, and tell us"
                 )
-        await self._ledger.keep_fact(MOVED, self._source.name.encode())
+        await self._ledger.keep_fact(UNDELIVERED, b"true")
+        await self._ledger.keep_fact(MOVED, self._source.mark.encode())
         await self._ledger.keep_fact(MOVING, None)
         await self._store.leave(self._me)
         return counts
+
+
+async def _some_at_once(calls: Iterable[Coroutine[Any, Any, T]], most: int) -> list[T]:
+    """What they give, in their order; so many are under way."""
+    free = asyncio.Semaphore(most)
+
+    async def one(call: Coroutine[Any, Any, T]) -> T:
+        async with free:
+            return await call
+
+    return await asyncio.gather(*(one(call) for call in calls))
 
 
 def _batches(all_of_them: Iterable[Opened]) -> Iterator[list[Opened]]:

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from quart_app.core.migration import ALL, UNDELIVERED
 from quart_app.core.ports import SharedStore
 from quart_app.core.shared_backlog import SharedBacklog
 from quart_app.core.upkeep import Upkeep
@@ -66,15 +67,18 @@ class SharedUpkeep(Upkeep):
         await self._holding.check()
         return rescued
 
-    async def _deliver_again(self) -> None:
+    async def _deliver_again(self, most: int = STRANDED) -> None:
         for name, counts in (await self._store.counts_by_task()).items():
             task = self._catalog.get(name)
             if task is not None and counts["queued"] and self._holding.clear(task):
-                waiting = await self._store.queued(name, STRANDED, fair=False)
+                waiting = await self._store.queued(name, most, fair=False)
                 await self._holding.submit_all((each.id, task.run) for each in waiting)
 
     async def recover(self) -> int:
         """Nothing was running here before; see `rescue`."""
+        if await self._store.facts(UNDELIVERED):
+            await self._deliver_again(ALL)
+            await self._ledger.keep_fact(UNDELIVERED, None)
         await self._warn_of_unknown_tasks()
         await self._look_ahead()
         return 0

@@ -286,7 +286,7 @@ def test_a_start_under_somebody_elses_lock_keeps_the_queue_in_its_order(durable:
 
 
 def test_a_start_after_a_crash_under_somebody_elses_lock_takes_over_later(durable: Durable) -> None:
-    """What was running is decided as soon as that can be written; the service is there meanwhile."""
+    """What was running is decided when that can be written; the service is there meanwhile."""
     server = durable()
     job_id = server.start("once", traces=str(durable.traces), seconds=3600)
     again = server.start("thrice", traces=str(durable.traces), seconds=0.1)

@@ -18,6 +18,8 @@ from tests.servers import Server as Broker
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 JOBS = 300
+WAITING = 1_000
+"""More than a look at what got lost on its way to the engine hands over."""
 KILLS = 4
 
 
@@ -52,9 +54,11 @@ def test_jobs_go_on_elsewhere(durable: Durable, machines: Machines, tmp_path: Pa
         one.until(each, "running")
     key = {"Idempotency-Key": "again"}
     waiting = one.post("/start/once", {**traces, "number": 7}, **key).json()["id"]
+    for _ in range(WAITING // 100):
+        assert one.post("/start/once", [traces] * 100).status_code == 202
     later = one.post("/start/once?delay=1", {**traces, "number": 8}).json()["id"]
     before = {job["id"]: job for job in one.all_jobs()}
-    assert len(before) == JOBS + 12
+    assert len(before) == JOBS + 12 + WAITING
     one.stop()
 
     words = command(machines, durable.file)
@@ -70,13 +74,14 @@ def test_jobs_go_on_elsewhere(durable: Durable, machines: Machines, tmp_path: Pa
     gate.touch()
     web = machines.web()
     machines.worker()
-    poll(lambda: web.counts()["running"] + web.counts()["queued"] == 0, "nothing is left", 30)
+    poll(lambda: web.counts()["running"] + web.counts()["queued"] == 0, "nothing is left", 25)
     after = {job["id"]: job for job in web.all_jobs()}
     same = {"task", "args", "status", "attempt", "created", "started", "finished", "result"}
     for job_id in over:
         assert {name: after[job_id][name] for name in same} == {
             name: before[job_id][name] for name in same
         }
+    assert web.counts()["succeeded"] == JOBS + WAITING + 3
     assert list(after)[-JOBS:] == list(before)[-JOBS:]
     assert (after[waiting]["status"], after[later]["status"]) == ("succeeded", "succeeded")
     assert (after[cut_off]["status"], after[cut_off]["attempt"]) == ("succeeded", 2)

@@ -33,7 +33,7 @@ class SQLiteSource:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self.name = ""
+        self.name = self.mark = ""
 
     def __enter__(self) -> SQLiteSource:
         if not self._path.is_file():
@@ -44,6 +44,8 @@ class SQLiteSource:
         try:
             # Brings its schema up to date, and looks through all of it.
             self._connection = open_writer(self._path, connect)
+            place, seq = self._connection.execute(sql("heads")).fetchone()
+            self.mark = f"{self.name} {place} {seq}"
         except BaseException:
             self._owner.release()
             raise
