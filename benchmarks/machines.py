@@ -45,7 +45,9 @@ LINES, PAUSE = 3, 8.0
 """What the watched job says, and seconds between two lines: so long that one is told to all."""
 WORKED = 4_000
 """Jobs that wait when the workers begin."""
+CANCELS = 300
 HALF = Target(least=0.5)
+AT_ONCE = Target(most=250, of_figure=True)
 PEERS = {"redis": "bare docket", "postgres": "bare pgqueuer"}
 SERVERS: dict[str, Callable[[], Server]] = {"redis": RedisServer, "postgres": PostgresServer}
 
@@ -268,9 +270,9 @@ async def span(url: str, namespace: str, count: int) -> float:
     return (len(ends) - first - 1) / (ends[-1] - ends[first])
 
 
-def _watched(url: str) -> tuple[float, float]:
-    """The 99th percentile of how far behind the watchers of one web process are, in seconds, where
-    the job runs in another process; and the bytes of that process for each of them."""
+@contextmanager
+def _web_and_worker(url: str) -> Iterator[tuple[int, int]]:
+    """A web process that runs nothing, and a worker: its port and its process id."""
     port = free_port()
     settings = {
         "QUART_APP_STORE": url,
@@ -290,17 +292,46 @@ def _watched(url: str) -> tuple[float, float]:
         for command, work in ((serve, "off"), (["worker"], "on"))
     ]
     try:
-        return asyncio.run(_watch_all(port, started[0].pid))
+        until = time.monotonic() + 60
+        while not listens(port):
+            if time.monotonic() > until:
+                raise RuntimeError("no server")
+            time.sleep(0.1)
+        yield port, started[0].pid
     finally:
         for process in started:
             process.kill()
             process.wait()
 
 
+def _canceled(url: str) -> float:
+    """The 99th percentile in seconds of how long a job that runs in another process takes to be
+    canceled, from the request to the first answer that says so."""
+    seconds: list[float] = []
+    with _web_and_worker(url) as (port, _), Connection(port) as connection:
+        body = b"[" + b",".join([b"{}"] * CANCELS) + b"]"
+        opened = json.loads(connection.ask(Call("POST", "/start/sleeper", 202, body)))["jobs"]
+        ids = [document["id"] for document in opened]
+        while any(connection.get(f"/jobs/{each}")["status"] != "running" for each in ids):
+            time.sleep(0.1)
+        for each in ids:
+            began = time.perf_counter()
+            with Connection(port) as asking:  # Hypercorn closes one after a thousand requests.
+                asking.ask(Call("POST", "/cancel", 200, json.dumps({"ids": [each]}).encode()))
+                while asking.get(f"/jobs/{each}")["status"] != "canceled":
+                    pass
+            seconds.append(time.perf_counter() - began)
+    return percentile(seconds, 0.99)
+
+
+def _watched(url: str) -> tuple[float, float]:
+    """The 99th percentile of how far behind the watchers of one web process are, in seconds, where
+    the job runs in another process; and the bytes of that process for each of them."""
+    with _web_and_worker(url) as (port, pid):
+        return asyncio.run(_watch_all(port, pid))
+
+
 async def _watch_all(port: int, pid: int) -> tuple[float, float]:
-    async with asyncio.timeout(60):
-        while not await asyncio.to_thread(listens, port):  # noqa: ASYNC110 - of another process
-            await asyncio.sleep(0.1)
     before = _memory(pid)
     body = json.dumps({"lines": LINES, "pause": PAUSE, "wait": 75.0}).encode()
     with Connection(port) as connection:
@@ -339,6 +370,8 @@ def run() -> Section:
         broker = server()
         try:
             rows += [*_pairs(kind, broker.url), _scaling(kind, broker.url)]
+            what = f"{kind}: a running job elsewhere is canceled, p99"
+            rows.append(row(what, "ms", [1_000 * _canceled(broker.url)], target=AT_ONCE))
             behind, size = _watched(broker.url)
             what = f"{kind}: {WATCHERS:,} watchers of one web process"
             rows.append(row(f"{what}, behind, p99", "ms", [1_000 * behind]))

@@ -157,8 +157,7 @@ async def test_all_of_it_is_there_as_it_was(path: Path, target: Settings) -> Non
         await asyncio.to_thread(migrate, path, target, lambda *_: None)
 
 
-class Cut(StoreUnavailable):
-    """The connection is gone."""
+CUT = "the connection is gone"
 
 
 @pytest.mark.parametrize("after", [0, 1, 3, 7, 20, 35])
@@ -176,7 +175,7 @@ async def test_a_move_that_was_cut_off_goes_on(
 
         async def write(ledger: Ledger, *arguments: Any) -> Any:
             if left[0] <= 0:
-                raise Cut("gone", retry_after=1.0)
+                raise StoreUnavailable(CUT, retry_after=1.0)
             left[0] -= 1
             return await real(ledger, *arguments)
 
@@ -185,7 +184,7 @@ async def test_a_move_that_was_cut_off_goes_on(
     with monkeypatch.context() as patch:
         for verb in ("open", "replay", "replay_step", "log"):
             patch.setattr(Ledger, verb, cut(verb))
-        with pytest.raises(Cut):
+        with pytest.raises(StoreUnavailable, match=CUT):
             await asyncio.to_thread(migrate, path, target, lambda *_: None)
 
     @task(name="a")
@@ -211,7 +210,7 @@ async def test_a_move_that_was_cut_off_at_its_very_end_is_over_with_the_next(
 
     async def cut(ledger: Ledger, *arguments: Any) -> None:
         if allowed[0] <= 0:
-            raise Cut("gone", retry_after=1.0)
+            raise StoreUnavailable(CUT, retry_after=1.0)
         allowed[0] -= 1
         await keep(ledger, *arguments)
 
@@ -219,7 +218,7 @@ async def test_a_move_that_was_cut_off_at_its_very_end_is_over_with_the_next(
         patch.setattr(Ledger, "keep_fact", cut)
         for count in range(4):
             allowed[0] = count
-            with pytest.raises(Cut):
+            with pytest.raises(StoreUnavailable, match=CUT):
                 await asyncio.to_thread(migrate, path, target, lambda *_: None)
     counts, _ = await asyncio.to_thread(migrate, path, target, lambda *_: None)
     assert counts["queued"] == 1
