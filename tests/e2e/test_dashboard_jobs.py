@@ -241,6 +241,19 @@ def test_older_jobs_are_on_further_pages(person: Person, shown: Server) -> None:
     assert "cursor" not in page.url
 
 
+def test_what_happens_on_other_pages_is_not_new(visit: Callable[..., Visit], shown: Server) -> None:
+    """A job that is older than those that are shown changes: nobody finds it behind the pill."""
+    jobs = [shown.start("queues", number=number) for number in range(50 + 3)]
+    page = visit(shown).open("jobs")
+    expect(page.locator(".live")).to_have_text("live")
+    expect(page.locator("tbody tr")).to_have_count(50)
+    shown.post(f"/cancel/{jobs[0]}")
+    shown.post(f"/cancel/{jobs[-1]}")
+    expect(page.locator("tbody tr").first.locator(".status")).to_have_text("canceled")
+    shown.start("queues", number=99)
+    expect(page.get_by_role("button", name="1 new", exact=True)).to_be_visible()
+
+
 def test_new_ones_wait_behind_a_pill(person: Person, shown: Server) -> None:
     """The rows stand still until it is pressed."""
     shown.job(shown.start("says", note="x"), wait=5)

@@ -25,6 +25,9 @@ SPOKEN = """() => {
     .observe(region, { childList: true, characterData: true, subtree: true });
 }"""
 
+PERIOD = 2_500
+"""Milliseconds in which a page that is not paused has asked again."""
+
 Visits = Callable[..., Visit]
 
 
@@ -102,6 +105,41 @@ def test_a_page_of_a_job_that_nobody_sees_follows_nothing(visit: Visits, shown: 
     page.evaluate(HIDE, False)
     expect(page.locator(".title .status")).to_have_text("canceled")
     expect(page.locator(".live")).to_have_text("final")
+
+
+def test_a_page_of_a_job_is_paused_and_goes_on(person: Person, shown: Server) -> None:
+    """With its own stream, and with what has happened meanwhile."""
+    job = shown.start("moves", gate="/nowhere/at/all")
+    page = person.open(f"jobs/{job}")
+    live(page)
+    for _ in range(2):
+        person.press(person.button("Pause"))
+        expect(page.locator(".live")).to_have_text("paused")
+        poll(lambda: watchers(shown) == 0, "the page does not follow")
+        person.press(person.button("Go on"))
+        live(page)
+    person.press(person.button("Pause"))
+    shown.post(f"/cancel/{job}")
+    person.press(person.button("Go on"))
+    expect(page.locator(".title .status")).to_have_text("canceled")
+    expect(page.locator(".live")).to_have_text("final")
+
+
+@pytest.mark.parametrize("name", ["now", "system"])
+def test_a_paused_page_asks_nothing(name: str, visit: Visits, shown: Server) -> None:
+    """Not even what it otherwise asks by the clock, every two seconds."""
+    page = visit(shown).open(name)
+    live(page)
+    page.get_by_role("button", name="Pause").click()
+    expect(page.locator(".live")).to_have_text("paused")
+    page.wait_for_load_state("networkidle")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.wait_for_timeout(PERIOD)
+    assert asked == []
+    with page.expect_request("**/*", timeout=2 * PERIOD):
+        page.get_by_role("button", name="Go on").click()
+    live(page)
 
 
 def test_two_pages_share_one_stream(visit: Visits, shown: Server) -> None:

@@ -65,6 +65,9 @@ function useStory(id) {
   return { job, lines, dropped, problem, add, set, read, setJob };
 }
 
+// A stream that is told to pause may say something more before it is closed.
+const say = (state) => streamState.get() === "paused" || streamState.set(state);
+
 /** The job's own stream: while it goes on, while somebody looks, and not while paused. */
 function useJobStream(id, over, story) {
   const [paused, setPaused] = useState(streamState.get() === "paused");
@@ -79,23 +82,23 @@ function useJobStream(id, over, story) {
   const active = over === false && !paused && !hidden;
   useEffect(() => {
     if (!active) {
-      if (over && streamState.get() !== "paused") streamState.set("final");
+      if (over) say("final");
       return undefined;
     }
     let source = null;
     let timer = 0;
     let tries = 0;
     const open = () => {
-      streamState.set(tries ? "waiting" : "connecting");
+      say(tries ? "waiting" : "connecting");
       source = new EventSource(`${base}/jobs/${encodeURIComponent(id)}/events`);
       source.onopen = () => {
         tries = 0;
-        streamState.set("live");
+        say("live");
       };
       source.onmessage = (event) => story.set(JSON.parse(event.data));
       source.addEventListener("log", (event) => story.add(JSON.parse(event.data)));
       source.onerror = () => {
-        streamState.set("waiting");
+        say("waiting");
         if (source.readyState !== EventSource.CLOSED) return; // It comes back by itself.
         story.read(); // Over (204), gone (404), or shutting down (503): ask, and try again.
         timer = setTimeout(open, Math.min(15000, 1000 * 2 ** tries++));
@@ -105,7 +108,7 @@ function useJobStream(id, over, story) {
     return () => {
       clearTimeout(timer);
       source.close();
-      if (streamState.get() !== "paused") streamState.set("off");
+      say("off");
     };
   }, [id, active, over, paused]);
 }
