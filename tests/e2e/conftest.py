@@ -219,9 +219,10 @@ class Traces:
     def read(self) -> list[Trace]:
         """All lines, in the order in which they were written."""
         try:
-            lines = self.path.read_text().splitlines()
+            text = self.path.read_text()
         except FileNotFoundError:
             return []
+        lines = text[: text.rfind("\n") + 1].splitlines()  # Of one that is being written a part.
         words = [line.split() for line in lines]
         return [Trace(what, job, int(attempt), int(n)) for what, job, attempt, n in words]
 
