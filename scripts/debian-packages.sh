@@ -8,6 +8,7 @@ for package in "$@"; do
     case $package in
         python3-venv) found="" ;;
         postgresql) found=$(find /usr/lib/postgresql -name postgres 2>/dev/null | head -n 1) ;;
+        procps) found=$(command -v pgrep || true) ;;
         iproute2) found=$(command -v ip || true) ;;
         *) found=$(command -v "$package" || true) ;;
     esac

@@ -257,6 +257,7 @@ def test_a_wrong_setting_stops_the_start_in_one_sentence(servers: Servers) -> No
 
 
 def test_python_m_serves(servers: Servers) -> None:
-    """`python -m quart_app` alone is `quart-app serve`, on port 8000 of the loopback."""
-    server = servers.launch([sys.executable, "-m", "quart_app", "--help"])
-    assert server.wait(30) == 0
+    """`python -m quart_app` alone is `quart-app serve`: what that refuses, it refuses."""
+    server = servers.launch([sys.executable, "-m", "quart_app"], drain="soon")
+    assert server.wait(30) == 78
+    assert any("QUART_APP_DRAIN" in line for line in server.log)
