@@ -198,7 +198,14 @@ async def test_two_thousand_jobs_outlive_kills_of_every_process_and_of_the_store
     await asyncio.to_thread(machines.web)
     await clients.ask_again(200)
     first = machines.webs[0]
-    await asyncio.to_thread(poll, lambda: is_quiet(first), "every job reaches an end", 60)
+    try:
+        await asyncio.to_thread(poll, lambda: is_quiet(first), "every job reaches an end", 90)
+    except AssertionError:
+        left = [job for job in first.all_jobs() if job["finished"] is None]
+        said = "".join(machines.logs()[-40:])
+        pytest.fail(
+            f"{first.get('/readyz').text}\n{left[:5]}\n{first.get('/workers').text}\n{said}"
+        )
     views = [await asyncio.to_thread(documents, web) for web in machines.webs]
     endings = check(views[0], clients, traces)
     print(dict(endings), dict(clients.failures))  # noqa: T201 - what it was like
