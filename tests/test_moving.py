@@ -155,6 +155,11 @@ async def test_all_of_it_is_there_as_it_was(path: Path, target: Settings) -> Non
         await add(left)
     with pytest.raises(StoreRefused, match="has been worked with since"):
         await asyncio.to_thread(migrate, path, target, lambda *_: None)
+    other = path.with_name(f"{path.name}2")  # Whose name only begins so.
+    async with filled(other) as another:
+        await add(another)
+    with pytest.raises(StoreRefused, match="jobs of its own"):
+        await asyncio.to_thread(migrate, other, target, lambda *_: None)
 
 
 CUT = "the connection is gone"

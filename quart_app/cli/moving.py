@@ -34,7 +34,7 @@ def migrate(source: str, target: str, namespace: str | None, as_json: bool) -> N
     \b
     quart-app migrate sqlite:///quart_app.db redis://localhost:6379/0
 
-    Stop the service first. The file is left as it is. Where this is cut off, do the same again: it
+    Stop the service first. The file is only read. Where this is cut off, do the same again: it
     goes on, and until it is over no process works with the new store.
     """
     settings = _settings(target, namespace)

@@ -108,7 +108,7 @@ class Migration:
         if moved == self._source.mark.encode():
             await self._ledger.keep_fact(MOVING, None)  # It may have been cut off just before.
             return False
-        if moved.startswith(name):
+        if moved.startswith(name + b" "):
             raise StoreRefused(
                 f"all jobs of {self._source.name} were moved into this store before, and that file "
                 "has been worked with since: move it into a new --namespace, or leave it"
