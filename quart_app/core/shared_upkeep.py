@@ -63,11 +63,15 @@ class SharedUpkeep(Upkeep):
         if rescued:
             logger.warning("%d jobs were running in processes that are dead", rescued)
         if counts["queued"]:
-            await self._deliver_again()
+            # Not when the lead is taken: that has to be done within the lease.
+            moved = bool(await self._store.facts(UNDELIVERED))
+            await self._deliver_again(ALL if moved else STRANDED)
+            if moved:
+                await self._ledger.keep_fact(UNDELIVERED, None)
         await self._holding.check()
         return rescued
 
-    async def _deliver_again(self, most: int = STRANDED) -> None:
+    async def _deliver_again(self, most: int) -> None:
         for name, counts in (await self._store.counts_by_task()).items():
             task = self._catalog.get(name)
             if task is not None and counts["queued"] and self._holding.clear(task):
@@ -76,9 +80,6 @@ class SharedUpkeep(Upkeep):
 
     async def recover(self) -> int:
         """Nothing was running here before; see `rescue`."""
-        if await self._store.facts(UNDELIVERED):
-            await self._deliver_again(ALL)
-            await self._ledger.keep_fact(UNDELIVERED, None)
         await self._warn_of_unknown_tasks()
         await self._look_ahead()
         return 0
