@@ -20,6 +20,7 @@ from quart_app.core.lead import Lead
 from quart_app.core.listener import Listener
 from quart_app.core.migration import MOVING
 from quart_app.core.operate import PAUSED
+from quart_app.core.orphans import Orphans
 from quart_app.core.ports import Engine, SharedEngine, SharedStore
 from quart_app.core.presence import Presence
 from quart_app.core.runner import Runner
@@ -76,6 +77,7 @@ class SharedParts(Parts):
         self.backlog.keep = self.ledger.keep_fact
         self.runner.let_go = self.backlog.let_go
         self.listener.on_gap = self.backlog.missed
+        self.listener.on_return = self.orphans.forgot
         self.upkeep.share(self.store, self.backlog, lambda: self.presence.doubt)
         share_transactions(self.store, self.engine, self.backlog, catalog)
         self._loops: list[asyncio.Task[None]] = []
@@ -99,11 +101,15 @@ class SharedParts(Parts):
 
     def _make_runner(self, catalog: Catalog, invoker: Invoker) -> Runner:
         runner = SharedRunner(catalog, self.ledger, self.store, self.registry, invoker)
+        self.orphans = Orphans(
+            self.store, self.ledger, self.registry, lambda job: self.upkeep.hand_over(job)
+        )
         runner.follow(
             self.store,
             self.ledger,
             self.backlog.held,
             lambda name: self.backlog.paused(catalog[name]),
+            self.orphans,
             self.settings.only,
             lambda: self.presence.doubt,
         )
@@ -180,10 +186,11 @@ class SharedParts(Parts):
             await asyncio.sleep(LOOK)
             try:
                 await self._look_at_pauses()
+                await self.orphans.look()
             except StoreUnavailable:
                 pass  # It has said so itself, once.
             except Exception:
-                logger.exception("what is paused could not be read, and will be again")
+                logger.exception("what goes on elsewhere could not be read, and will be again")
 
     async def _look_at_pauses(self) -> None:
         """What is paused anywhere is paused here."""

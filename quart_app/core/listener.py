@@ -49,6 +49,8 @@ class Listener:
         """Told of every event, in order."""
         self.on_gap: Callable[[], None] = lambda: None
         """Told that some were missed."""
+        self.on_return: Callable[[], None] = lambda: None
+        """Told that it reads again after it could not."""
         hub.relayed = True
 
     async def start(self) -> None:
@@ -76,12 +78,16 @@ class Listener:
         wait = AGAIN
         while True:
             try:
-                if self._listening.is_set() and self._after is None:
+                returns = self._listening.is_set()
+                if returns and self._after is None:
                     self._missed = True  # Since it was cut off, and nobody can say what.
                 async with contextlib.aclosing(self._store.listen(self._after)) as told:
                     async for batch in told:
                         self._listening.set()
                         wait = AGAIN
+                        if returns:
+                            returns = False
+                            self.on_return()
                         await self._take(batch)
             except StoreClosed:
                 return

@@ -10,8 +10,11 @@ from collections.abc import Awaitable, Callable, Collection
 
 from quart_app.core.ledger import Ledger
 from quart_app.core.operate import PAUSED
+from quart_app.core.orphans import Orphans
 from quart_app.core.ports import SharedStore
+from quart_app.core.registry import Handle
 from quart_app.core.runner import Runner
+from quart_app.domain.errors import StoreUnavailable
 from quart_app.domain.jobs import Job
 from quart_app.domain.outcomes import decide_lost
 
@@ -32,6 +35,7 @@ class SharedRunner(Runner):
         ledger: Ledger,
         held: Collection[str],
         paused: Callable[[str], bool],
+        orphans: Orphans,
         only: Collection[str] = (),
         doubt: Callable[[], float] = lambda: 0.0,
     ) -> None:
@@ -41,14 +45,13 @@ class SharedRunner(Runner):
             store, ledger: the runner's.
             held: the ids of jobs that were started here and whose answer has not left.
             paused: whether the task of this name is paused.
+            orphans: told of claims that had no answer.
             only: the names of the tasks that run here; all that are offered where there are none.
             doubt: seconds until this process may say of another that it is dead.
         """
         self._shared, self._writer = store, ledger
         self._held, self._paused, self._only = held, paused, only
-        self._doubt = doubt
-        # Another process may have a store that answers: so the job is given back instead.
-        self.tries = 0
+        self._orphans, self._doubt = orphans, doubt
         self.let_go: Callable[[Job], Awaitable[bool]] | None = None
         """Whether whoever leads has let a job go on; where nobody can say, it has."""
 
@@ -56,11 +59,14 @@ class SharedRunner(Runner):
         """As `Runner.run`."""
         job = await self._shared.get(job_id)
         if job is not None and job.status == "running":
-            if not await self._is_lost(job):
-                return None
-            if (doubt := self._doubt()) > 0:
-                return doubt
-            job = await self._writer.settle(job, decide_lost(job))
+            freed = await self._orphans.freed(job)
+            if freed is None:
+                if not await self._is_lost(job):
+                    return None
+                if (doubt := self._doubt()) > 0:
+                    return doubt
+                freed = await self._writer.settle(job, decide_lost(job))
+            job = freed
         if job is None or job.status != "queued":
             return None
         if job.task not in self._tasks or (self._only and job.task not in self._only):
@@ -73,6 +79,11 @@ class SharedRunner(Runner):
         if not await self._may_begin(job):
             return None  # Whoever leads lets it go on in its turn.
         return await super().run(job_id)
+
+    async def _claim_later(self, handle: Handle, error: StoreUnavailable) -> Job | None:
+        """It is given back: another process may have a store that answers."""
+        self._orphans.unsure(handle.job_id)
+        raise error
 
     async def _stays_paused(self, task: str) -> bool:
         """What is known here may be old: a job that is refused comes only when it is resumed."""

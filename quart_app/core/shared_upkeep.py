@@ -46,7 +46,7 @@ class SharedUpkeep(Upkeep):
     async def publish(self) -> int:
         """Hand over the jobs that came in with a transaction of somebody else's."""
         for job in await self._shared.publish():
-            await self._submit(job)
+            await self.hand_over(job)
         return 0
 
     async def rescue(self) -> int:

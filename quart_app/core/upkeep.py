@@ -130,7 +130,7 @@ class Upkeep:
         jobs = await self._store.due(self._ledger.clock(), BATCH)
         for job in jobs:
             if await self._ledger.move(job.id, Move.DUE) is not None:
-                await self._submit(job)
+                await self.hand_over(job)
         if len(jobs) < BATCH:
             await self._look_ahead()
         return len(jobs)
@@ -217,7 +217,7 @@ class Upkeep:
     async def _rescue(self, job: Job) -> int:
         moved = await self._ledger.settle(job, decide_lost(job))
         if moved is not None and moved.status == "queued":
-            await self._submit(moved)
+            await self.hand_over(moved)
         return int(moved is not None)
 
     async def _running(self) -> AsyncIterator[Job]:
@@ -231,7 +231,8 @@ class Upkeep:
                 return
             before = page.next
 
-    async def _submit(self, job: Job) -> None:
+    async def hand_over(self, job: Job) -> None:
+        """A queued job is to be delivered."""
         task = self._catalog.get(job.task)
         if task is not None:  # Otherwise it waits for a start that offers it.
             await self._backlog.submit(job, task)

@@ -24,6 +24,10 @@ CRASHES = 3
 """A job that took its process with it so often in a row is poison: it is not tried again."""
 
 
+UNBEGUN = "NotBegun"
+"""The code of what stands for an attempt that was none."""
+
+
 class Ended(msgspec.Struct, frozen=True, gc=False):
     """What was seen of one call of the function.
 
@@ -104,6 +108,17 @@ def decide_lost(job: Job) -> Outcome:
     return _lost(job, Policy(), 0.0, error, at_once=True)
 
 
+def decide_unbegun() -> Outcome:
+    """The outcome of a claim that was taken although whoever made it was not told: nothing has
+    begun, so it counts as no attempt.
+
+    >>> decide_unbegun().move.label
+    'interrupt'
+    """
+    error = Failure(UNBEGUN, "its process had no answer to its claim: nothing of it had begun")
+    return Outcome(Move.INTERRUPT, "lost", error=error)
+
+
 def _lost(
     job: Job, policy: Policy, luck: float, error: Failure | None, at_once: bool = False
 ) -> Outcome:
@@ -113,6 +128,8 @@ def _lost(
     for attempt in reversed(job.history):
         if attempt.reason != "lost":
             break
+        if attempt.error is not None and attempt.error.code == UNBEGUN:
+            continue
         crashes += 1
     if crashes >= CRASHES:
         message = f"it was running when its process died, {crashes} times in a row"

@@ -17,6 +17,7 @@ from quart_app.core.lead import Lead
 from quart_app.core.ledger import Ledger
 from quart_app.core.listener import Listener
 from quart_app.core.operate import PAUSED
+from quart_app.core.orphans import Orphans
 from quart_app.core.processes import Processes
 from quart_app.core.registry import Registry
 from quart_app.core.service import SERVICE, Service
@@ -88,11 +89,15 @@ class Machine:
         self.processes = Processes(1, self.threads)
         invoker = Invoker(self.threads, self.processes, max_result=2**20, debug=False)
         self.runner = SharedRunner(catalog, self.ledger, self.store, self.registry, invoker)
+        self.orphans = Orphans(
+            self.store, self.ledger, self.registry, lambda job: self.upkeep.hand_over(job)
+        )
         self.runner.follow(
             self.store,
             self.ledger,
             self.backlog.held,
             lambda task: self.backlog.paused(catalog[task]),
+            self.orphans,
             only,
         )
         self.runner.let_go = self.backlog.let_go
@@ -109,6 +114,7 @@ class Machine:
         self.listener = Listener(self.store, self.hub, self.registry, name)
         self.listener.on_event = self._heard
         self.listener.on_gap = self.backlog.missed
+        self.listener.on_return = self.orphans.forgot
         self.lead = Lead(self.store, name, term or lease, self._begin, self._end)
         self._tasks: list[asyncio.Task[None]] = []
         self.dead = False
@@ -161,6 +167,7 @@ class Machine:
                 self.backlog.pause(task)
             elif task.name not in names and self.backlog.paused(task):
                 self.backlog.resume(task)
+        await self.orphans.look()
 
     async def _forever(self, seconds: float, work: Callable[[], Any]) -> None:
         wait = seconds

@@ -105,6 +105,8 @@ class Twin:
         self._cut = False
         self.hangs = False
         """Whether no call is answered any more, nor refused."""
+        self.deaf = set[str]()
+        """The calls whose answers are lost: what they write is kept."""
         self.calls: Counter[str] = Counter()
 
     @property
@@ -160,6 +162,8 @@ class Twin:
             self.place.tell(tell(found))
         if self.place.dice is not None:
             await self._reach()  # Cut off now, nobody knows that it was written.
+        if name in self.deaf:
+            raise StoreUnavailable("the answer was lost; whether it has kept this is unknown")
         return found
 
     async def add(
