@@ -27,7 +27,9 @@ CLIENTS = PREFIX + "URL"
 """Where the command line and the Python client look for a service; no setting of one."""
 DAY = 86_400.0
 SQLITE = "sqlite:///"
-REDIS = ("redis://", "rediss://")
+REDIS = tuple(
+    f"{tls}{way}://" for tls in ("redis", "rediss") for way in ("", "+sentinel", "+cluster")
+)
 POSTGRES = ("postgresql://", "postgres://")
 ENDED: tuple[Status, ...] = ("succeeded", "failed", "canceled")
 
@@ -127,7 +129,8 @@ SETTINGS: dict[str, Setting] = {
     "store": Setting(
         "memory",
         _store,
-        "memory, sqlite:///FILE (sqlite:////FILE from the root), redis://HOST:PORT/DB or "
+        "memory, sqlite:///FILE (sqlite:////FILE from the root), redis://HOST:PORT/DB, "
+        "redis+sentinel://HOST:PORT,HOST:PORT/MASTER, redis+cluster://HOST:PORT or "
         "postgresql://USER@HOST/DATABASE",
         "where jobs are kept",
     ),

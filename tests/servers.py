@@ -84,13 +84,48 @@ def _end(process: subprocess.Popen[bytes] | None, number: int) -> None:
         process.wait(30)
 
 
-class RedisServer:
-    """A redis-server with an append-only file that is written at every command."""
+class Certificate:
+    """One that a server on loopback may show, and that is its own authority.
 
-    def __init__(self) -> None:
+    Args:
+        folder: where to make it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        needs(shutil.which("openssl"), "Debian's openssl")
+        self.certificate, self.key = folder / "tls.crt", folder / "tls.key"
+        subject = ("-subj", "/CN=test", "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost")
+        command = (
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-days",
+            "2",
+            *subject,
+        )
+        files = ("-keyout", str(self.key), "-out", str(self.certificate))
+        subprocess.run([*command, *files], check=True, capture_output=True)
+
+
+class RedisServer:
+    """A redis-server with an append-only file that is written at every command.
+
+    Args:
+        tls: what it shows; without, it speaks in clear.
+    """
+
+    def __init__(self, tls: Certificate | None = None) -> None:
         needs(shutil.which("redis-server"), "Debian's redis-server")
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
+        self._listens: dict[str, str] = {"port": str(self.port)}
+        if tls is not None:
+            self.url = f"rediss://127.0.0.1:{self.port}/0?ssl_ca_certs={tls.certificate}"
+            self._listens = {"port": "0", "tls-port": str(self.port), "tls-auth-clients": "no"}
+            self._listens |= {"tls-cert-file": str(tls.certificate), "tls-key-file": str(tls.key)}
         self._folder = Path(tempfile.mkdtemp(prefix="redis-"))
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
@@ -98,7 +133,7 @@ class RedisServer:
     def start(self) -> None:
         log = self._folder / "log"
         options = {
-            "port": str(self.port),
+            **self._listens,
             "bind": "127.0.0.1",
             "dir": str(self._folder),
             "appendonly": "yes",
@@ -119,9 +154,13 @@ class RedisServer:
 
 
 class PostgresServer:
-    """A postgresql cluster of its own."""
+    """A postgresql cluster of its own.
 
-    def __init__(self) -> None:
+    Args:
+        tls: what it shows, and then it refuses who comes in clear.
+    """
+
+    def __init__(self, tls: Certificate | None = None) -> None:
         needs(POSTGRES_BIN, "Debian's postgresql")
         self.port = free_port()
         self.url = f"postgresql://{NOBODY}@127.0.0.1:{self.port}/postgres"
@@ -143,7 +182,21 @@ class PostgresServer:
             "-N",
         ]
         subprocess.run(command, check=True, capture_output=True, user=self._user, cwd="/")
+        self._more: dict[str, object] = {}
+        if tls is not None:
+            self._secure(tls)
         self.start()
+
+    def _secure(self, tls: Certificate) -> None:
+        """It takes only a key that is its own and that nobody else can read."""
+        for name, file in {"tls.crt": tls.certificate, "tls.key": tls.key}.items():
+            shutil.copy(file, self._data / name)
+            (self._data / name).chmod(0o600)
+            if self._user is not None:
+                shutil.chown(self._data / name, self._user)
+        (self._data / "pg_hba.conf").write_text("hostssl all all 127.0.0.1/32 trust\n")
+        self._more = {"ssl": "on", "ssl_cert_file": "tls.crt", "ssl_key_file": "tls.key"}
+        self.url += f"?sslmode=verify-full&sslrootcert={tls.certificate}"
 
     def start(self) -> None:
         log = self._folder / "log"
@@ -152,6 +205,7 @@ class PostgresServer:
             "listen_addresses": "127.0.0.1",
             "unix_socket_directories": self._folder,
             "max_connections": 200,
+            **self._more,
         }
         flags = [part for pair in settings.items() for part in ("-c", "{}={}".format(*pair))]
         with log.open("ab") as out:

@@ -246,8 +246,11 @@ def without_password(url: str) -> str:
 
     >>> without_password("redis://me:secret@host:6379/0")
     'redis://me:...@host:6379/0'
+    >>> without_password("postgresql://host/jobs?user=me&password=secret&sslmode=require")
+    'postgresql://host/jobs?user=me&password=...&sslmode=require'
     """
-    return re.sub(r"(://[^:/@\s]*):[^@\s]*@", r"\1:...@", url)
+    url = re.sub(r"(://[^:/@\s]*):[^@\s]*@", r"\1:...@", url)
+    return re.sub(r"([?&][^=&\s]*password)=[^&\s]*", r"\1=...", url, flags=re.IGNORECASE)
 
 
 class InvalidSetting(ValueError):

@@ -9,14 +9,19 @@ import contextlib
 import contextvars
 import functools
 import logging
-from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 from docket import Docket, Worker
 from docket._redis import RedisConnection
+from docket._redis_sentinel import OwnedSentinelConnectionPool
 from docket.dependencies import AdmissionBlocked, Dependency, current_execution, current_worker
-from redis.asyncio import BlockingConnectionPool, ConnectionPool
+from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
+from redis.asyncio.client import PubSub
+from redis.asyncio.cluster import RedisCluster
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisGone
 from redis.exceptions import RedisError, ResponseError
 
@@ -40,7 +45,7 @@ class DocketEngine(BrokerEngine):
     """Delivers what waits in Redis (or Valkey).
 
     Args:
-        url: where it is, as ``redis://host:6379/0``.
+        url: where it is, as ``redis://host:6379/0``; or ``redis+sentinel://``, ``redis+cluster://``.
         rooms: how many jobs of each lane run here at once; a lane without room is not worked.
         namespace: what the names of its keys begin with.
         lease: seconds after which a job is delivered elsewhere whose process has died.
@@ -160,24 +165,88 @@ class DocketEngine(BrokerEngine):
 
 class _FewConnections(RedisConnection):
     """Docket claims each job over a connection of its own, and a pool that has none left fails:
-    a hundred jobs at once cut the worker off. Here they wait for one."""
+    a hundred jobs at once cut the worker off. Here they wait for one.
+
+    A network that fell silent must not be waited for: TCP sends again later and later. Only who
+    listens may hear nothing for long.
+    """
 
     async def _connection_pool_from_url(
         self, decode_responses: bool = False, protocol: int | None = None
     ) -> ConnectionPool:
         pool = await super()._connection_pool_from_url(decode_responses, protocol)
-        # A network that fell silent must not be waited for: TCP sends again later and later. Only
-        # who listens (then docket names a protocol) may hear nothing for long.
-        answer = ANSWER if protocol is None else None
+        answer = ANSWER if protocol is None else None  # Where it names one, docket listens.
         limits = {"socket_connect_timeout": ANSWER, "socket_timeout": answer}
-        few = BlockingConnectionPool(
+        few = _FewOfAPool(
             max_connections=CONNECTIONS,
             timeout=ANSWER,
             connection_class=_says_it_is_cut(pool.connection_class),
             **{**pool.connection_kwargs, **limits},
         )
-        await pool.aclose()
+        if isinstance(pool, OwnedSentinelConnectionPool):
+            _ask_soon(pool.sentinel_clients)
+            few.through = pool
+        else:
+            await pool.aclose()
         return few
+
+    async def _create_cluster_client(self) -> RedisCluster:
+        # As docket's, but for what waits and for how long.
+        made = _FewAtOnce.from_url(
+            self._normalized_url(), socket_timeout=ANSWER, socket_connect_timeout=ANSWER
+        )
+        await made.initialize()
+        return made
+
+    @contextlib.asynccontextmanager
+    async def _cluster_pubsub(self) -> AsyncGenerator[PubSub]:
+        # Docket's connects to one node for as long as it lives: where that dies, nobody listens.
+        pool = self._create_node_pool()
+        pool.connection_kwargs["socket_connect_timeout"] = ANSWER
+        pubsub = Redis(connection_pool=pool).pubsub()
+        try:
+            yield pubsub
+        finally:
+            await pubsub.aclose()  # type: ignore[no-untyped-call]
+            await pool.aclose()
+
+
+class _FewOfAPool(BlockingConnectionPool):
+    """The connections of a pool, and what tells them where to connect to."""
+
+    through: ConnectionPool | None = None
+    """Who asks the Sentinels; the connections have but a weak reference to it."""
+
+    async def aclose(self) -> None:
+        await super().aclose()
+        if self.through is not None:
+            await self.through.aclose()
+
+
+class _FewAtOnce(RedisCluster):
+    """A client of a cluster that never has more connections to a node than a pool would."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        kind = self.connection_kwargs["connection_class"]
+        self.connection_kwargs["connection_class"] = _says_it_is_cut(kind)
+        self._room = asyncio.Semaphore(CONNECTIONS)
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        async with self._room:
+            return await super().execute_command(*args, **options)
+
+
+def _ask_soon(sentinels: Sequence[Redis]) -> None:
+    """They are asked one after the other: also where all but the last are gone, there has to be
+    time for it, and whoever answered is asked first from then on."""
+    seconds = ANSWER / (len(sentinels) + 1)
+    for each in sentinels:
+        each.connection_pool.connection_kwargs |= {
+            "socket_timeout": seconds,
+            "socket_connect_timeout": seconds,
+            "retry": Retry(NoBackoff(), 0),
+        }
 
 
 def _says_it_is_cut(kind: type[Any]) -> type[Any]:

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterator
 
 import pytest
+from docket._redis import RedisConnection
 from redis.asyncio import Redis
 
 from quart_app.checks.engine import Ran
@@ -18,6 +19,7 @@ from tests.engines.brokers import (
     engine_of,
 )
 from tests.servers import RedisServer
+from tests.topologies import Cluster, Sentinels
 
 
 class Docket:
@@ -32,10 +34,11 @@ class Docket:
     async def left(self, url: str, namespace: str) -> int:
         """What waits or is taken in each lane."""
         count = 0
-        async with Redis.from_url(url) as redis:
+        async with RedisConnection(url) as connection, connection.client() as redis:
             for lane in ("loop", "thread", "process"):
-                count += await redis.xlen(f"{namespace}:{lane}:stream")
-                count += await redis.zcard(f"{namespace}:{lane}:queue")
+                prefix = connection.prefix(f"{namespace}:{lane}")
+                count += await redis.xlen(f"{prefix}:stream")
+                count += await redis.zcard(f"{prefix}:queue")
         return count
 
 
@@ -60,6 +63,42 @@ class TestDocket(OfEveryBroker):
     def url(self, redis_server: RedisServer) -> str:
         """That of the run's Redis."""
         return redis_server.url
+
+
+@pytest.fixture(scope="module")
+def sentinels() -> Iterator[Sentinels]:
+    """A master with Sentinels."""
+    place = Sentinels()
+    yield place
+    place.close()
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """A cluster."""
+    place = Cluster()
+    yield place
+    place.close()
+
+
+@pytest.mark.slow
+class TestDocketBySentinels(OfEveryBroker):
+    """On the master that Sentinels name."""
+
+    @pytest.fixture
+    def url(self, sentinels: Sentinels) -> str:
+        """As operators give it."""
+        return sentinels.url
+
+
+@pytest.mark.slow
+class TestDocketInACluster(OfEveryBroker):
+    """Each lane is where its name puts it."""
+
+    @pytest.fixture
+    def url(self, cluster: Cluster) -> str:
+        """That of one node."""
+        return cluster.url
 
 
 @pytest.mark.slow

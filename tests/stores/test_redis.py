@@ -9,7 +9,6 @@ import itertools
 import math
 import shutil
 import subprocess
-import tempfile
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -43,7 +42,7 @@ from quart_app.stores.redis.opening import unfit
 from quart_app.stores.redis.rows import STEP, blob
 from quart_app.stores.redis.store import RedisStore
 from quart_app.testing import check_shared_store, check_store, wait_until
-from tests.servers import RedisServer, free_port, needs, until_it_listens
+from tests.servers import RedisServer, free_port, needs
 from tests.stores.test_sqlite import Pair
 
 COUNTERS = {"seq", "order", "version", "tasks", "sizes", "events"}
@@ -756,54 +755,6 @@ def test_it_is_let_go_without_a_loop(redis_server: RedisServer, namespace: str) 
     store.abandon()
     with pytest.raises(StoreClosed):
         asyncio.run(store.counts())
-
-
-# ---------------------------------------------------------------- a cluster
-
-
-@pytest.fixture
-def cluster() -> Iterator[list[int]]:
-    """The ports of two nodes, each with half of the slots."""
-    needs(shutil.which("redis-server"), "Debian's redis-server")
-    folder = Path(tempfile.mkdtemp(prefix="redis-cluster-"))
-    ports, buses = [free_port(), free_port()], [free_port(), free_port()]
-    nodes = []
-    for port, bus in zip(ports, buses, strict=True):
-        home = folder / str(port)
-        home.mkdir()
-        flags = f"--port {port} --bind 127.0.0.1 --dir {home} --save '' --cluster-enabled yes"
-        with (home / "log").open("wb") as log:
-            words = [*flags.replace("''", "").split(), "--cluster-port", str(bus)]
-            words[words.index("--save") + 1 : words.index("--save") + 1] = [""]
-            node = subprocess.Popen(["redis-server", *words], stdout=log, stderr=log)
-        nodes.append(node)
-        until_it_listens(node, port, home / "log")
-    yield [*ports, *buses]
-    for node in nodes:
-        node.kill()
-        node.wait(30)
-    shutil.rmtree(folder)
-
-
-@pytest.mark.slow
-async def test_a_cluster_needs_one_node_for_a_namespace(cluster: list[int]) -> None:
-    """Whichever node the URL names, and wherever the namespace is."""
-    urls = [f"redis://127.0.0.1:{port}/0" for port in cluster[:2]]
-    await command(urls[0], "CLUSTER", "ADDSLOTSRANGE", "0", "8191")
-    await command(urls[1], "CLUSTER", "ADDSLOTSRANGE", "8192", "16383")
-    await command(urls[0], "CLUSTER", "MEET", "127.0.0.1", str(cluster[1]), str(cluster[3]))
-
-    async def is_well() -> bool:
-        return all([b"cluster_state:ok" in await command(url, "CLUSTER", "INFO") for url in urls])
-
-    await wait_until(is_well, "the nodes know each other", 30)
-    slots = [await command(urls[0], "CLUSTER", "KEYSLOT", f"n{at}") for at in range(6)]
-    assert len({slot < 8192 for slot in slots}) == 2
-    for at in range(6):
-        async with opened(urls[0], f"n{at}") as store, opened(urls[1], f"n{at}") as twin:
-            await shared_rules.tells_what_others_do(store, twin)
-            await store_rules.prunes_each_status_by_itself(store)
-            await store.lead("w", 30)
 
 
 @pytest.fixture

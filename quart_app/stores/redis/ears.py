@@ -16,8 +16,9 @@ from redis.exceptions import MovedError, RedisError
 
 from quart_app.domain.errors import StoreClosed, StoreUnavailable
 from quart_app.domain.jobs import Heard, JobEvent
+from quart_app.stores.redis.address import Address
 from quart_app.stores.redis.health import Health, meaning
-from quart_app.stores.redis.line import CLOSED, Address, drop
+from quart_app.stores.redis.line import CLOSED, drop
 from quart_app.stores.redis.rows import Raw, heard_of, number_of
 
 BLOCK = 1.0

@@ -19,6 +19,8 @@ _SAID = (
     ("BUSY", "is busy with somebody's script: wait, or see SCRIPT KILL"),
     ("MASTERDOWN", "is a replica that has lost its primary: wait for the failover"),
     ("CLUSTERDOWN", "is a node of a cluster that is down: see CLUSTER INFO"),
+    ("cluster support disabled", "is no cluster: the URL is redis://HOST:PORT/DB"),
+    ("No such master", "name no master of this name: see SENTINEL MASTERS"),
     ("TRYAGAIN", "is moving these jobs to another node: try again"),
     ("ASK", "is moving these jobs to another node: try again"),
     ("NOAUTH", "asks for a password: give it in the URL"),

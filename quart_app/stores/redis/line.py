@@ -8,91 +8,35 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import inspect
+import re
 import struct
 import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from redis.asyncio.connection import AbstractConnection, Connection, parse_url
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
+from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import MovedError, NoScriptError, RedisError, ResponseError
 
 from quart_app.domain.errors import StoreClosed, StoreUnavailable
+from quart_app.stores.redis.address import Address
 from quart_app.stores.redis.health import NOT_DONE, UNKNOWN, Health, before_any, meaning, said
 from quart_app.stores.redis.rows import Raw, answers_of
 from quart_app.stores.redis.script import SCRIPT, SHA
 
-CONNECT = 1.0
-"""Seconds to connect, the handshake included."""
 ANSWER = 1.5
 """Seconds for an answer."""
 WHOLE = 1.75
-"""Seconds for both."""
+"""Seconds to connect and for an answer."""
 PER_JOB = 0.0002
 """Seconds more for each job of a great many that are added at once."""
 BATCH = 200
 """What is asked in one round trip, at most: the server does nothing else meanwhile."""
 BYTES = 4 * 2**20
 """Bytes of one round trip; a larger thing goes alone."""
-SAYS_NO_NAME: dict[str, Any] = (
-    {"driver_info": None}
-    if "driver_info" in inspect.signature(AbstractConnection.__init__).parameters
-    else {"lib_name": None, "lib_version": None}
-)
-"""Else redis-py looks for its own version in files, on the event loop."""
+ELSEWHERE = re.compile(r"\b(READONLY|NOREPLICAS)\b")
+"""What a server says that is the primary no more, or soon will not be."""
 CLOSED = "The store is closed; start the app before it takes jobs"
-
-
-class Address:
-    """Where the server is; in a cluster, the node that has the keys.
-
-    Args:
-        url: as in the settings.
-
-    Raises:
-        ValueError: it is none.
-    """
-
-    def __init__(self, url: str) -> None:
-        options: dict[str, Any] = dict(parse_url(url))
-        self._kind: type[AbstractConnection] = options.pop("connection_class", Connection)
-        for name in ("max_connections", "timeout", "protocol", "decode_responses"):
-            options.pop(name, None)
-        options |= {
-            "protocol": 2,
-            "retry": Retry(NoBackoff(), 0),
-            "retry_on_timeout": False,
-            "retry_on_error": [],
-            "health_check_interval": 0,
-            # Time is kept here, for a whole round trip.
-            "socket_timeout": None,
-            "socket_connect_timeout": CONNECT,
-            "socket_keepalive": True,
-            **SAYS_NO_NAME,
-        }
-        if not issubclass(self._kind, Connection):
-            del options["socket_keepalive"]
-        self._options = options
-
-    async def connect(self) -> AbstractConnection:
-        """A new connection, ready; raises what redis-py raises, and TimeoutError."""
-        connection = self._kind(**self._options)
-        try:
-            async with asyncio.timeout(CONNECT):
-                await connection.connect()  # type: ignore[no-untyped-call]
-        except BaseException:
-            await connection.disconnect(nowait=True)
-            raise
-        return connection
-
-    def moved(self, error: MovedError) -> None:
-        """Another node of the cluster has the keys."""
-        if error.host:
-            self._options["host"] = error.host
-        self._options["port"] = error.port
 
 
 class Asked:
@@ -279,7 +223,7 @@ class Line:
             unknown = self._writes and not before_any(reason)
             message = f"{sentence}; {UNKNOWN if unknown else NOT_DONE}"
             asked.fail(StoreUnavailable(message, retry_after=1.0))
-        if any("READONLY" in reason for reason in reasons.values()):
+        if any(ELSEWHERE.search(reason) for reason in reasons.values()):
             await self._disconnect()  # Its name may lead to the new primary.
 
     async def close(self) -> None:

@@ -9,8 +9,9 @@ from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError
 
 from quart_app.domain.errors import StoreRefused
+from quart_app.stores.redis.address import Address
 from quart_app.stores.redis.health import Health, meaning
-from quart_app.stores.redis.line import ANSWER, Address
+from quart_app.stores.redis.line import ANSWER
 
 OLDEST = (6, 2)
 VERSION = 1
@@ -34,7 +35,7 @@ async def examine(address: Address, health: Health) -> None:
         raise StoreRefused(health.sentence(meaning(error))) from error
     finally:
         await connection.disconnect(nowait=True)
-    if (wrong := unfit(info)) is not None:
+    if (wrong := misnamed(info, address.mode) or unfit(info)) is not None:
         raise StoreRefused(health.sentence(wrong))
 
 
@@ -42,6 +43,19 @@ async def _info(connection: AbstractConnection, section: str) -> dict[str, str]:
     await connection.send_command("INFO", section)
     text = (await connection.read_response(disable_decoding=True)).decode(errors="replace")
     return dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+
+
+def misnamed(info: dict[str, str], mode: str) -> str | None:
+    """Why a URL of this kind is not the one of such a server, or None.
+
+    >>> misnamed({"redis_mode": "standalone"}, "standalone")
+    """
+    is_one = info.get("redis_mode") or info.get("server_mode", mode)  # Valkey says the second.
+    if is_one == mode:
+        return None
+    if is_one == "sentinel":
+        return "is a Sentinel: the URL is redis+sentinel://HOST:PORT,HOST:PORT/NAME-OF-THE-MASTER"
+    return "is a node of a cluster: the URL is redis+cluster://HOST:PORT"
 
 
 def unfit(info: dict[str, str]) -> str | None:

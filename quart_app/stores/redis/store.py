@@ -41,9 +41,10 @@ from quart_app.stores.redis.adding import (
     records_of,
     refuse,
 )
+from quart_app.stores.redis.address import address_of
 from quart_app.stores.redis.ears import Ears
 from quart_app.stores.redis.health import Health, shown
-from quart_app.stores.redis.line import CLOSED, Address, Line
+from quart_app.stores.redis.line import CLOSED, Line
 from quart_app.stores.redis.opening import VERSION, examine, strange
 from quart_app.stores.redis.rows import Raw, encoded
 from quart_app.stores.versions import Versions
@@ -66,7 +67,7 @@ class RedisStore:
     What a call has returned is as durable as the server is set (``appendfsync``).
 
     Args:
-        url: ``redis://``, ``rediss://`` (TLS) or ``unix://``; of a cluster, any node.
+        url: as `quart_app.stores.redis.address.address_of` takes it.
         namespace: what the names of all keys begin with.
     """
 
@@ -95,12 +96,12 @@ class RedisStore:
         Raises:
             StoreRefused: it is not there, too old, or would lose jobs; and what to do.
         """
+        key = f"{self._prefix}seq"
         try:
-            address = Address(self.url)
+            address = address_of(self.url, key)
         except ValueError as error:
             raise StoreRefused(f"{shown(self.url)} is no URL of a Redis: {error}") from error
         await examine(address, self._health)
-        key = f"{self._prefix}seq"
         writes = Line(address, key, self._health, True, self._committed, self._forget_versions)
         self._writes, self._reads = writes, Line(address, key, self._health, False, self._committed)
         stream = f"{self._prefix}events"
