@@ -20,7 +20,7 @@ run: $(VENV)/.run
 	$(BIN)/quart-app serve --bind 127.0.0.1:8000
 
 test: $(VENV)/.test
-	sh scripts/debian-packages.sh chromium redis-server postgresql iproute2 procps
+	sh scripts/debian-packages.sh chromium redis-server postgresql openssl iproute2 procps
 	$(BIN)/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)
 
 # Python 3.11 loses count of its frames after a cancel (a coroutine's `throw` has a return event and no
