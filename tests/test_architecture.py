@@ -171,3 +171,10 @@ def test_known_traps_are_not_used() -> None:
     assert [m for m, facts in FACTS.items() if (facts.imports | facts.uses) & TRAPS] == []
     called = {use.rpartition(".")[2] for facts in FACTS.values() for use in facts.uses}
     assert not called & {"add_background_task", "background_tasks"}
+
+
+def test_every_exemption_from_coverage_has_its_reason() -> None:
+    """Behind it, on the same line."""
+    bare = re.compile(r"# pragma: no (cover|branch)\s*$", re.MULTILINE)
+    paths = [*ROOT.rglob("*.py"), *Path(__file__).parent.rglob("*.py")]
+    assert [path.name for path in paths if bare.search(path.read_text())] == []

@@ -416,7 +416,7 @@ async def test_what_is_listened_to_is_let_go_of() -> None:
     store = place.store()
     with pytest.raises(Exception, match="closed"):
         async with shared_rules.Ear(store):
-            raise AssertionError("it has begun")  # pragma: no cover
+            raise AssertionError("it has begun")  # pragma: no cover - it does not begin
     await store.open()
     async with shared_rules.Ear(store):
         assert len(place.ears) == 1

@@ -146,7 +146,7 @@ def ask(call: Call[T], pace: Pace, seconds: float | None = None) -> Flow[T]:
         if not may_repeat(outcome, error, call) or pace.clock() + pause >= end:
             raise error
         yield Sleep(pause)
-    raise AssertionError("itertools.count() has ended")  # pragma: no cover
+    raise AssertionError("itertools.count() has ended")  # pragma: no cover - for mypy
 
 
 def exchange(call: Call[Any], pace: Pace, end: float) -> Flow[Answer | Broken]:
@@ -261,7 +261,7 @@ def wait_result(job_id: str, pace: Pace, timeout: float | None) -> Flow[bytes]:
         if now - began < wait / 2 or wait == 0:  # It did not wait for us.
             pause = min(POLLS[1], POLLS[0] * 2.0 ** min(number, 10))
             yield Sleep(pause if end is None else min(pause, end - now))
-    raise AssertionError("itertools.count() has ended")  # pragma: no cover
+    raise AssertionError("itertools.count() has ended")  # pragma: no cover - for mypy
 
 
 def all_jobs(pace: Pace, filters: Filters) -> Flow[None]:

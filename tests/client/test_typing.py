@@ -90,7 +90,7 @@ async def test_the_same_holds_for_asyncio() -> None:
 def test_wrong_arguments_are_errors_of_the_type_checker() -> None:
     """mypy reports each of these lines: an ignore that is not needed would be one, too."""
 
-    async def wrong(client: Client, other: AsyncClient) -> None:  # pragma: no cover
+    async def wrong(client: Client, other: AsyncClient) -> None:  # pragma: no cover - for mypy
         client.start(report, "March")  # type: ignore[call-overload]
         client.start(report)  # type: ignore[call-overload]
         client.start(report, 3, year=1)  # type: ignore[call-arg]

@@ -15,50 +15,50 @@ class Busy(Exception):
     """What a task may name in its ``on=``."""
 
 
-def count(path: str) -> int:  # pragma: no cover
+def count(path: str) -> int:
     """How often this was called with the same path, this call included."""
     with Path(path).open("a") as file:
         file.write(".")
     return Path(path).stat().st_size
 
 
-def fails_once(path: str) -> str:  # pragma: no cover
+def fails_once(path: str) -> str:
     calls = count(path)
     if calls == 1:
         raise Busy("the first time")
     return f"call {calls}"
 
 
-def is_wrong(path: str) -> None:  # pragma: no cover
+def is_wrong(path: str) -> None:
     raise ValueError(f"call {count(path)}")
 
 
-def says_fail(path: str) -> None:  # pragma: no cover
+def says_fail(path: str) -> None:
     raise Fail(f"call {count(path)}")
 
 
-def asks_for_time(path: str) -> str:  # pragma: no cover
+def asks_for_time(path: str) -> str:
     if count(path) == 1:
         raise RetryAfter(0.5)
     return "done"
 
 
-def dies_once(path: str) -> str:  # pragma: no cover
+def dies_once(path: str) -> str:
     if count(path) == 1:
         os._exit(9)
     return "survived"
 
 
-def always_dies(path: str) -> None:  # pragma: no cover
+def always_dies(path: str) -> None:
     count(path)
     os._exit(9)
 
 
-def is_slow_once(path: str) -> str:  # pragma: no cover
+def is_slow_once(path: str) -> str:
     if count(path) == 1:
         time.sleep(60)
     return "quick"
 
 
-def takes_a_step(ctx: Context) -> int:  # pragma: no cover
+def takes_a_step(ctx: Context) -> int:
     return ctx.step_sync("a step", os.getpid)

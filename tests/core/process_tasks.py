@@ -16,32 +16,32 @@ from pathlib import Path
 from quart_app.core.context import Context
 
 
-def where() -> int:  # pragma: no cover
+def where() -> int:
     """The process in which it runs."""
     return os.getpid()
 
 
-def double(number: int) -> int:  # pragma: no cover
+def double(number: int) -> int:
     return 2 * number
 
 
-def fails(message: str) -> None:  # pragma: no cover
+def fails(message: str) -> None:
     raise ValueError(message)
 
 
-def exits() -> None:  # pragma: no cover
+def exits() -> None:
     sys.exit(3)
 
 
-def dies(status: int) -> None:  # pragma: no cover
+def dies(status: int) -> None:
     os._exit(status)
 
 
-def kills_itself() -> None:  # pragma: no cover
+def kills_itself() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def reports(ctx: Context, steps: int) -> str:  # pragma: no cover
+def reports(ctx: Context, steps: int) -> str:
     """Says how far it is."""
     for step in range(steps):
         ctx.progress(step + 1, steps, f"step {step + 1}")
@@ -49,7 +49,7 @@ def reports(ctx: Context, steps: int) -> str:  # pragma: no cover
     return f"{ctx.id} {ctx.attempt}"
 
 
-def sleeps(path: str) -> None:  # pragma: no cover
+def sleeps(path: str) -> None:
     """Says when it has begun, and whether its cleanup has run."""
     try:
         Path(path, "begun").touch()
@@ -58,7 +58,7 @@ def sleeps(path: str) -> None:  # pragma: no cover
         Path(path, "clean").touch()
 
 
-def counts_cancels(path: str) -> str:  # pragma: no cover
+def counts_cancels(path: str) -> str:
     """Sees how many CancelledErrors there are, and comes to its end."""
     seen = 0
     Path(path, "begun").touch()
@@ -70,7 +70,7 @@ def counts_cancels(path: str) -> str:  # pragma: no cover
     return f"saw {seen}"
 
 
-def polls(ctx: Context, path: str) -> None:  # pragma: no cover
+def polls(ctx: Context, path: str) -> None:
     """Looks at its flag, and so ends by itself."""
     try:
         Path(path, "begun").touch()
@@ -82,11 +82,11 @@ def polls(ctx: Context, path: str) -> None:  # pragma: no cover
         raise
 
 
-def raises_cancelled() -> None:  # pragma: no cover
+def raises_cancelled() -> None:
     raise asyncio.CancelledError
 
 
-def deaf(path: str) -> None:  # pragma: no cover
+def deaf(path: str) -> None:
     """Swallows every signal for a minute."""
     Path(path, "begun").touch()
     until = time.monotonic() + 60
@@ -97,15 +97,15 @@ def deaf(path: str) -> None:  # pragma: no cover
             continue
 
 
-def stuck(path: str) -> None:  # pragma: no cover
+def stuck(path: str) -> None:
     """Stands in one call of C that lets no Python code run, not even a signal's."""
     Path(path, "begun").touch()
     sum(range(10**11))
 
 
-def grows(count: int) -> str:  # pragma: no cover
+def grows(count: int) -> str:
     return "x" * count
 
 
-def is_no_json() -> object:  # pragma: no cover
+def is_no_json() -> object:
     return object()

@@ -16,7 +16,7 @@ from quart_app.domain.secrets import Secret
 logger = logging.getLogger("tests.voices")
 
 
-def says(name: str) -> str:  # pragma: no cover
+def says(name: str) -> str:
     """Says something in every way."""
     logger.warning("%s logs", name)
     logger.info("this is below the level")
@@ -32,21 +32,21 @@ def says(name: str) -> str:  # pragma: no cover
     return name
 
 
-def tells(ctx: Context, password: Secret) -> None:  # pragma: no cover
+def tells(ctx: Context, password: Secret) -> None:
     """Has its secret on its lips, also where a line is cut."""
     ctx.progress(1, 2, f"with {password.reveal()}")
     sys.stdout.write("it is " + password.reveal() * 2_000 + "\n")
     raise ValueError(password.reveal())
 
 
-def talks_much(lines: int) -> int:  # pragma: no cover
+def talks_much(lines: int) -> int:
     """As fast as it can."""
     for number in range(lines):
         sys.stdout.write(f"line {number:06} " + "." * 50 + "\n")
     return lines
 
 
-def talks_on(path: str) -> None:  # pragma: no cover
+def talks_on(path: str) -> None:
     """Without an end, and deaf to every signal."""
     number = 0
     while True:
@@ -60,13 +60,13 @@ def talks_on(path: str) -> None:  # pragma: no cover
             continue
 
 
-def says_and_dies(message: str) -> None:  # pragma: no cover
+def says_and_dies(message: str) -> None:
     """The last words before a crash."""
     sys.stdout.write(message + "\n")
     os._exit(9)
 
 
-def says_and_waits(path: str) -> None:  # pragma: no cover
+def says_and_waits(path: str) -> None:
     """Says what it does, and what it does at its end."""
     try:
         sys.stdout.write("waiting\n")
