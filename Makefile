@@ -27,7 +27,7 @@ test: $(VENV)/.test
 # call event), and coverage then takes lines for missing that have run.
 cover: $(VENV)/.test
 	$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 12) and "coverage needs Python >= 3.12: PYTHON=python3.13 VENV=.venv-3.13")'
-	$(BIN)/python -m pytest -n $(WORKERS) --cov --cov-report=term --cov-fail-under=$(COVERAGE) $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) -o faulthandler_timeout=900 --cov --cov-report=term --cov-fail-under=$(COVERAGE) $(PYTEST_ARGS)
 
 check: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -78,6 +78,10 @@ def _nothing_blocks_the_loop(request: pytest.FixtureRequest) -> Iterator[None]:
         # Tests build their apps on the loop; elsewhere that is done before there is one.
         for builder in ("create_app", "_blueprint"):
             blockers.functions["os.path.abspath"].can_block_in("quart_app/app.py", builder)
+        # Coverage takes a lock whenever it meets a new file.
+        blockers.functions["threading.Lock.acquire"].can_block_in(
+            "coverage/collector.py", "lock_data"
+        )
         # Quart looks for a static file on the loop: microseconds, and nobody else's disk.
         blockers.functions["os.stat"].can_block_in("quart_app/http/meta.py", "docs_file")
         blockers.functions["os.stat"].can_block_in("quart_app/http/dashboard.py", "file")

@@ -209,7 +209,9 @@ class TestDeadline:
 
     def test_by_itself_it_ends_the_process(self) -> None:
         """With os._exit: no thread and no handler can hold it up."""
-        assert Deadline()._leave is os._exit
+        leave: Any = Deadline()._leave
+        # Whoever measures coverage has put a function of its own in its place.
+        assert leave is os._exit or leave.__module__.startswith("coverage.")
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -109,8 +108,12 @@ def test_raw_gives_what_was_said(service: HostileService) -> None:
     assert invoke("log", "x", "--raw", "--url", service.url).stdout == "\x1b[31mred\n"
 
 
-def test_frames_and_bars_fit_and_have_no_command(payload: str) -> None:
+def test_frames_and_bars_fit_and_have_no_command(
+    payload: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """At any width, with colours and without; with them only our own sequences."""
+    # Ages are told in seconds, of which one might begin between two frames.
+    monkeypatch.setattr("quart_app.cli.frames.time.monotonic", lambda: 1_000.0)
     documents = Documents(payload)
     jobs = tuple(
         msgspec.convert({**documents.job(status), "id": f"{number}{payload}"}, JobDocument)
@@ -120,7 +123,7 @@ def test_frames_and_bars_fit_and_have_no_command(payload: str) -> None:
     stats = Stats(now=dt.datetime.now(dt.UTC))
     stack = (Frame(payload, 1, payload, payload),)
     for trouble, looking in ((None, None), (payload, None), (None, "x")):
-        seen = Seen(stats, jobs, jobs[0], (line,), stack, trouble, time.monotonic() - 100)
+        seen = Seen(stats, jobs, jobs[0], (line,), stack, trouble, 900.0)
         for columns in (20, 80, 200):
             place = Place(None, 0, looking, payload, None, payload, cursor=False)
             plain = frame(seen, place, Look(columns, 24, False, True), payload)
