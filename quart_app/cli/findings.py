@@ -5,11 +5,13 @@ Nothing may live here that asks the service over HTTP; that is `probing`.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import ipaddress
 import logging
 import os
 import platform
+import re
 import shutil
 import socket
 from collections.abc import Iterable, Iterator
@@ -32,6 +34,8 @@ LITTLE, TOO_LITTLE = 2**30, 200 * 2**20
 CONNECT = 3.0
 MAGIC = b"SQLite format 3\0"
 PORTS = {"redis": 6379, "rediss": 6379, "postgresql": 5432, "postgres": 5432}
+SENTINEL = 26379
+"""Where a Sentinel listens whose port is not named."""
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
@@ -249,12 +253,30 @@ def disk(folder: Path, free: int) -> Finding:
 
 
 def _server(url: str) -> Finding:
-    parts = urlsplit(url)
-    shown = without_password(url)
-    try:
-        address = (parts.hostname or "localhost", parts.port or PORTS.get(parts.scheme, 0))
-        with socket.create_connection(address, CONNECT):
-            return Finding(what="store", says=f"{shown} takes connections")
-    except (OSError, ValueError) as error:
-        do = "start it, or change QUART_APP_STORE"
-        return Finding(what="store", level="wrong", says=f"{shown}: {error}", do=do)
+    shown, wrong = without_password(url), ""
+    for place in addresses(url):
+        try:
+            with socket.create_connection(place, CONNECT):
+                return Finding(what="store", says=f"{shown} takes connections")
+        except OSError as error:
+            wrong = str(error)
+    do = "start it, or change QUART_APP_STORE"
+    return Finding(what="store", level="wrong", says=f"{shown}: {wrong or 'no address'}", do=do)
+
+
+def addresses(url: str) -> list[tuple[str, int]]:
+    """The hosts and ports of a store's URL; Sentinels are a list.
+
+    >>> addresses("redis+sentinel://me:x@a,[::1]:1/mymaster")
+    [('a', 26379), ('::1', 1)]
+    """
+    scheme, _, rest = url.partition("://")
+    kind, _, way = scheme.partition("+")
+    default = SENTINEL if way == "sentinel" else PORTS.get(kind, 0)
+    hosts = re.split("[/?#]", rest, maxsplit=1)[0].rpartition("@")[2]
+    found = list[tuple[str, int]]()
+    for each in hosts.split(","):
+        with contextlib.suppress(ValueError):
+            part = urlsplit(f"//{each.strip()}")
+            found.append((part.hostname or "localhost", part.port or default))
+    return found

@@ -94,6 +94,7 @@ def test_stores(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         (f"sqlite:///{tmp_path / 'none' / 'jobs.db'}", "mkdir -p"),
         (f"sqlite:///{tmp_path / 'text'}", "is no SQLite database"),
         ("redis://user:secret@127.0.0.1:1/0", "redis://user:...@127.0.0.1:1/0: "),
+        ("redis+sentinel://127.0.0.1:x/m", "no address"),
         ("nonsense", "QUART_APP_STORE='nonsense'"),
     ):
         monkeypatch.setenv("QUART_APP_STORE", store)
@@ -109,10 +110,17 @@ def test_a_store_that_listens(monkeypatch: pytest.MonkeyPatch) -> None:
     """A connection is enough."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        monkeypatch.setenv("QUART_APP_STORE", f"redis://127.0.0.1:{port}/0")
-        result = invoke("doctor", "--offline")
-    assert result.exit_code == 0
-    assert "takes connections" in result.stdout
+        for store in (
+            f"redis://127.0.0.1:{port}/0",
+            f"redis+sentinel://:secret@127.0.0.1:1,127.0.0.1:{port}/mymaster",
+            f"redis+cluster://127.0.0.1:{port}?password=secret",
+            f"postgresql://me:secret@127.0.0.1:{port}/jobs?sslmode=require",
+        ):
+            monkeypatch.setenv("QUART_APP_STORE", store)
+            result = invoke("doctor", "--offline")
+            assert result.exit_code == 0
+            assert "takes connections" in result.stdout
+            assert "secret" not in result.stdout
 
 
 def test_who_may_start_jobs() -> None:
