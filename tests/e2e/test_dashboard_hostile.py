@@ -59,6 +59,24 @@ LOOK = """async () => {
   if (window.hacked !== undefined) wrong.push("a script has run");
   return wrong;
 }"""
+SHOWN = """async (job) => {
+  await import("/static/dashboard/job-progress.js");
+  const element = document.createElement("job-progress");
+  element.setAttribute("job", job);
+  const over = new Promise((resolve) => element.addEventListener("end", resolve));
+  document.querySelector("main").append(element);
+  await over;
+  const root = element.shadowRoot, text = root.querySelector(".text").textContent;
+  const texts = [text, root.querySelector(".bar").getAttribute("aria-label")];
+  const hidden = /(?![\\t\\n])[\\p{Cc}\\p{Cf}\\p{Co}\\p{Cs}\\p{Zl}\\p{Zp}]|\\p{M}{9}/u;
+  const wrong = texts.filter((each) => hidden.test(each));
+  wrong.push(...[...root.querySelectorAll("*")].map((each) => each.localName)
+    .filter((name) => !["div", "p", "strong", "bdi", "span"].includes(name)));
+  if (document.documentElement.scrollWidth > innerWidth) wrong.push("too wide");
+  if (window.hacked !== undefined) wrong.push("a script has run");
+  element.remove();
+  return { text, wrong };
+}"""
 LEAKS = """() => {
   const cellOf = (each) => {
     let cell = each;
@@ -256,3 +274,21 @@ def test_a_real_server_brings_no_more_to_life(
         looked.tour(f"payload {number}", f"jobs/{job}")
         expect(looked.page.locator(".title .status")).to_be_visible()
     assert looked.wrong == []
+
+
+def test_the_element_for_other_pages_brings_nothing_to_life(
+    visit: Callable[[Server, Look], Visit], servers: Servers
+) -> None:
+    """What jobs say of their progress and of what went wrong, in `<job-progress>`."""
+    server = servers("serve", tasks="tests.e2e.hostile_jobs")
+    jobs = [
+        server.start("tells", text=payload, fails=number % 2 == 0)
+        for number, payload in enumerate(PAYLOADS)
+    ]
+    poll(lambda: server.counts()["running"] + server.counts()["queued"] == 0, "all are over")
+    looked = Looking(visit(server, PHONE))
+    looked.load("system")
+    for job in jobs:
+        said = looked.page.evaluate(SHOWN, job)
+        assert said["wrong"] == []
+        assert said["text"].startswith(("\N{CHECK MARK} succeeded", "\N{MULTIPLICATION X} failed"))

@@ -9,6 +9,9 @@ const HERE = new URL("../..", import.meta.url).href.replace(/\/$/, "");
 const OVER = ["succeeded", "failed", "canceled"];
 const SIGNS = { succeeded: "✓", failed: "✕", canceled: "⊘" };
 const LONGEST = 15000;
+// As the dashboard's `visible`: what has no shape, and more accents on a letter than any script has.
+const HIDDEN = /(?![\t\n])[\p{Cc}\p{Cf}\p{Co}\p{Cs}\p{Zl}\p{Zp}]/gu;
+const HEAP = /(\p{M}{4})\p{M}+/gu;
 
 const CSS = `
 :host { display: block; color-scheme: light dark; font: inherit; overflow-wrap: anywhere; }
@@ -32,6 +35,9 @@ const make = (name, part, kind = part) => {
   element.setAttribute("part", part);
   return element;
 };
+
+/** A text of somebody else, with a sign in the place of what cannot be seen. */
+const visible = (text) => String(text).replace(HIDDEN, "\ufffd").replace(HEAP, "$1…");
 
 const timeLeft = (job) => {
   const left = Math.round((Date.parse(job.eta) - Date.now()) / 1000);
@@ -150,13 +156,13 @@ export class JobProgress extends HTMLElement {
     const known = value !== null && value !== undefined;
     bar.className = `bar ${job.status} ${known || over || job.status !== "running" ? "" : "unknown"}`;
     fill.style.width = known ? `${Math.min(100, Math.max(0, value))}%` : over ? "100%" : "";
-    bar.setAttribute("aria-label", `Progress of ${job.task}`);
+    bar.setAttribute("aria-label", `Progress of ${visible(job.task)}`);
     if (known) bar.setAttribute("aria-valuenow", String(Math.round(value)));
     else bar.removeAttribute("aria-valuenow");
     const word = `${SIGNS[job.status] ?? ""} ${job.status}`.trim();
     // The same word again would be spoken again.
     if (status.textContent !== word) status.textContent = word;
-    message.textContent = job.status === "failed" ? (job.error?.message ?? "") : (job.message ?? "");
+    message.textContent = visible((job.status === "failed" ? job.error?.message : job.message) ?? "");
     this.#drawLeft();
   }
 
