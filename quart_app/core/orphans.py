@@ -20,6 +20,10 @@ from quart_app.domain.queries import Query
 
 logger = logging.getLogger("quart_app.jobs")
 
+LOOKS = 5
+"""Looks, a second apart, that have to find a claim not taken until it is taken for refused: a
+server that hung, or a line that held it back, may take it after it was looked for."""
+
 
 class Orphans:
     """Finds them, and lets them go on.
@@ -43,12 +47,13 @@ class Orphans:
         self._ledger = ledger
         self._registry = registry
         self._submit = submit
-        self._unsure = set[str]()
+        self._unsure = dict[str, int]()
+        """By job, how many more looks it is worth."""
         self._forgot = False
 
     def unsure(self, job_id: str) -> None:
         """A claim of this job had no answer; nothing of it has begun."""
-        self._unsure.add(job_id)
+        self._unsure[job_id] = LOOKS
 
     def forgot(self) -> None:
         """The server was away: perhaps it has forgotten how jobs have ended."""
@@ -63,11 +68,11 @@ class Orphans:
         """
         if job.id not in self._unsure or not self._is_mine(job):
             return None
-        self._unsure.discard(job.id)  # Before anything is awaited: once is enough.
+        del self._unsure[job.id]  # Before anything is awaited: once is enough.
         try:
             return await self._ledger.settle(job, decide_unbegun())
         except StoreUnavailable:
-            self._unsure.add(job.id)
+            self.unsure(job.id)
             raise
 
     async def look(self) -> int:
@@ -93,8 +98,9 @@ class Orphans:
     async def _look_at(self, job_id: str) -> int:
         job = await self._store.get(job_id)
         if job is None or not self._is_mine(job):
-            if job_id not in self._registry:
-                self._unsure.discard(job_id)
+            self._unsure[job_id] = left = self._unsure.get(job_id, 0) - 1
+            if left <= 0:
+                del self._unsure[job_id]
             return 0
         freed = await self.freed(job)
         if freed is not None and freed.status == "queued":

@@ -11,6 +11,7 @@ from random import Random
 import pytest
 
 from quart_app.core.context import Context
+from quart_app.core.orphans import LOOKS
 from quart_app.core.start import task
 from quart_app.domain.errors import StoreUnavailable
 from quart_app.domain.jobs import Change, Job
@@ -83,6 +84,19 @@ async def claim_unheard(place: Place, one: Machine, job_id: str) -> None:
     assert (job.status, job.worker, BEGAN[job_id]) == ("running", one.name, 0)
 
 
+async def claim_in_vain(one: Machine, job_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The claim has no answer, and is not kept either."""
+
+    async def move(*_: object) -> None:
+        raise StoreUnavailable("it cannot be reached")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(one.store, "move", move)
+        with pytest.raises(StoreUnavailable):
+            await one.runner.run(job_id)
+    assert list(one.orphans._unsure) == [job_id]
+
+
 async def test_a_claim_that_had_no_answer_is_given_back_and_counts_as_no_attempt() -> None:
     """Nothing had begun: so also what may begin once begins now, and its history says why."""
     async with machines() as (place, _, [one]):
@@ -117,31 +131,41 @@ async def test_another_process_takes_what_was_given_back() -> None:
         assert (job.status, job.worker, BEGAN["a"]) == ("succeeded", other.name, 1)
 
 
-async def test_a_claim_that_was_refused_after_all_stays_so() -> None:
+async def test_a_claim_that_was_refused_after_all_stays_so(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing was kept, somebody else was first: nothing is to be done."""
     async with machines(2) as (place, _, [one, other]):
         await keep(place, "a")
-        one.store.cut = True
-        with pytest.raises(StoreUnavailable):
-            await one.runner.run("a")
-        one.store.cut = False
+        await claim_in_vain(one, "a", monkeypatch)
         running = asyncio.create_task(other.runner.run("a"))
         await asyncio.sleep(3)
         assert BEGAN["a"] == 1
         await running
         job = await over(place, "a")
         assert (job.status, job.worker, job.history) == ("succeeded", other.name, ())
-        assert one.orphans._unsure == set()
+        await asyncio.sleep(LOOKS + 1)
+        assert one.orphans._unsure == {}
 
 
-async def test_what_runs_here_again_is_left_alone() -> None:
+async def test_a_claim_that_is_taken_after_it_was_looked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By a server that hung: it went on with the older of two lines last."""
+    async with machines() as (place, _, [one]):
+        await keep(place, "a")
+        await claim_in_vain(one, "a", monkeypatch)
+        one.engine.places["loop"] = 0
+        await asyncio.sleep(2.5)
+        assert await place.kept.move("a", Change(Move.CLAIM, 3.0, worker=one.name)) is not None
+        one.engine.places["loop"] = 10
+        job = await over(place, "a")
+        assert (job.status, job.attempt, BEGAN["a"]) == ("succeeded", 1, 1)
+
+
+async def test_what_runs_here_again_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """A later claim is not the one that had no answer."""
     async with machines() as (place, _, [one]):
         await keep(place, "a")
-        one.store.cut = True
-        with pytest.raises(StoreUnavailable):
-            await one.runner.run("a")
-        one.store.cut = False
+        await claim_in_vain(one, "a", monkeypatch)
         running = asyncio.create_task(one.runner.run("a"))
         await asyncio.sleep(0)
         assert await one.orphans.look() == 0

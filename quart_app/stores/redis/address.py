@@ -151,10 +151,12 @@ class SentinelAddress(Address):
         connection = await self._ready(self._options | {"host": host, "port": port})
         # What Sentinels say may be old: the server itself has to agree.
         # https://redis.io/docs/latest/develop/reference/sentinel-clients/
-        info: bytes = await _asked(connection, "INFO", "replication")
-        if b"role:master" not in info:
+        try:
+            if b"role:master" not in await _asked(connection, "INFO", "replication"):
+                raise ReadOnlyError("the master that the Sentinels name is none (yet)")
+        except BaseException:
             await connection.disconnect(nowait=True)
-            raise ReadOnlyError("the master that the Sentinels name is none (yet)")
+            raise
         return connection
 
     async def _ask(self, sentinel: dict[str, Any]) -> tuple[int, Place]:
