@@ -63,6 +63,7 @@ def test_now_draws_what_has_ended_and_how_long_it_took(visit: Visits, shown: Ser
     for name, many in ended.items():
         assert is_near(each[name] / each["canceled"], many, 0.01), each
     row = page.get_by_role("row").filter(has=page.get_by_role("link", name="naps"))
+    expect(row.locator("td")).to_have_count(4)
     _, runs = row.locator("td").all()[:2]
     median, high = map(milliseconds, runs.inner_text().split("/"))
     told = shown.get("/stats").json()["tasks"]["naps"]["run"]
@@ -123,11 +124,11 @@ def test_the_way_of_a_job_is_drawn(visit: Visits, shown: Server) -> None:
     page = visit(shown).open(f"jobs/{job_id}")
     picture = page.locator(".machine svg")
     expect(picture.locator(".state.now")).to_contain_text("succeeded")
+    # To run, to wait for the second attempt, back into the queue, to the end: when that is read.
+    expect(picture.locator(".move.on")).to_have_count(4)
     seen = sorted(each.text_content() or "" for each in picture.locator(".state.seen .name").all())
     twice = [name.replace("\N{MULTIPLICATION SIGN}", "x") for name in seen]
     assert twice == ["queued x2", "running x2", "scheduled", "succeeded"]
-    # To run, to wait for the second attempt, back into the queue, to the end.
-    expect(picture.locator(".move.on")).to_have_count(4)
     words = page.locator(".machine + .note").inner_text()
     statuses = re.findall(r"(\w+) at ", words)
     assert statuses == ["queued", "running", "scheduled", "queued", "running", "succeeded"]
