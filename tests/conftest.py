@@ -17,6 +17,7 @@ from blockbuster import blockbuster_ctx
 
 from quart_app.testing import VirtualTimeLoop
 from tests.servers import PostgresServer, RedisServer
+from tests.topologies import Cluster, Sentinels
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
@@ -94,6 +95,22 @@ def redis_server() -> Iterator[RedisServer]:
     server = RedisServer()
     yield server
     server.close()
+
+
+@pytest.fixture(scope="session")
+def sentinels() -> Iterator[Sentinels]:
+    """A master of Redis with Sentinels; as `redis_server`."""
+    made = Sentinels()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """A cluster of Redis; as `redis_server`."""
+    made = Cluster()
+    yield made
+    made.close()
 
 
 @pytest.fixture(scope="session")

@@ -13,10 +13,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from quart_app.core.ledger import Ledger
 from quart_app.core.ports import SharedStore
 from quart_app.core.registry import Registry
+from quart_app.core.upkeep import running_jobs
 from quart_app.domain.errors import StoreUnavailable
 from quart_app.domain.jobs import Job
 from quart_app.domain.outcomes import Outcome, decide_lost, decide_unbegun
-from quart_app.domain.queries import Query
 
 logger = logging.getLogger("quart_app.jobs")
 
@@ -108,19 +108,12 @@ class Orphans:
         return int(freed is not None)
 
     async def _forgotten(self) -> AsyncIterator[Job]:
-        before: int | None = None
-        while True:
-            query = Query(statuses=frozenset({"running"}), before=before, limit=100)
-            page = await self._store.page(query)
-            for seen in page.jobs:
-                if self._is_mine(seen) and seen.id not in self._unsure:
-                    # Read once more: what is not in the registry by now has had its end written.
-                    job = await self._store.get(seen.id)
-                    if job is not None and self._is_mine(job) and job.attempt == seen.attempt:
-                        yield job
-            if page.next is None:
-                return
-            before = page.next
+        async for seen in running_jobs(self._store):
+            if self._is_mine(seen) and seen.id not in self._unsure:
+                # Read once more: what is not in the registry by now has had its end written.
+                job = await self._store.get(seen.id)
+                if job is not None and self._is_mine(job) and job.attempt == seen.attempt:
+                    yield job
 
     def _is_mine(self, job: Job) -> bool:
         mine = job.status == "running" and job.worker == self._ledger.worker

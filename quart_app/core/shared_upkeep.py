@@ -12,7 +12,7 @@ from typing import Any
 from quart_app.core.migration import ALL, UNDELIVERED
 from quart_app.core.ports import SharedStore
 from quart_app.core.shared_backlog import SharedBacklog
-from quart_app.core.upkeep import Upkeep
+from quart_app.core.upkeep import Upkeep, running_jobs
 
 logger = logging.getLogger("quart_app.upkeep")
 
@@ -54,7 +54,7 @@ class SharedUpkeep(Upkeep):
         counts = await self._store.counts()
         rescued = 0
         if counts["running"] and not self._doubt():
-            running = [job async for job in self._running()]
+            running = [job async for job in running_jobs(self._store)]
             # Read after them: who claimed one of them had said that it is alive before.
             alive = {worker.id for worker in await self._shared.workers()}
             lost = [job for job in reversed(running) if job.worker not in alive]

@@ -175,7 +175,7 @@ class Upkeep:
         counts = await self._store.counts()
         rescued = 0
         if counts["running"] > len(self._registry):
-            running = [job async for job in self._running()]
+            running = [job async for job in running_jobs(self._store)]
             for job in reversed(running):  # The oldest first: it queued first, too.
                 if job.id not in self._registry:
                     rescued += await self._rescue(job)
@@ -192,7 +192,7 @@ class Upkeep:
         Returns:
             how many jobs were running.
         """
-        running = [job async for job in self._running()]
+        running = [job async for job in running_jobs(self._store)]
         try:
             for job in reversed(running):  # The oldest first, as they will stand in the queue.
                 await self._ledger.settle(job, decide_lost(job))
@@ -220,22 +220,24 @@ class Upkeep:
             await self.hand_over(moved)
         return int(moved is not None)
 
-    async def _running(self) -> AsyncIterator[Job]:
-        before: int | None = None
-        while True:
-            query = Query(statuses=frozenset({"running"}), before=before, limit=100)
-            page = await self._store.page(query)
-            for job in page.jobs:
-                yield job
-            if page.next is None:
-                return
-            before = page.next
-
     async def hand_over(self, job: Job) -> None:
         """A queued job is to be delivered."""
         task = self._catalog.get(job.task)
         if task is not None:  # Otherwise it waits for a start that offers it.
             await self._backlog.submit(job, task)
+
+
+async def running_jobs(store: Store) -> AsyncIterator[Job]:
+    """Every job that is written to run, the newest first."""
+    before: int | None = None
+    while True:
+        query = Query(statuses=frozenset({"running"}), before=before, limit=100)
+        page = await store.page(query)
+        for job in page.jobs:
+            yield job
+        if page.next is None:
+            return
+        before = page.next
 
 
 async def _all_of(work: Callable[[], Awaitable[int]]) -> None:

@@ -65,22 +65,6 @@ class TestDocket(OfEveryBroker):
         return redis_server.url
 
 
-@pytest.fixture(scope="module")
-def sentinels() -> Iterator[Sentinels]:
-    """A master with Sentinels."""
-    place = Sentinels()
-    yield place
-    place.close()
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    """A cluster."""
-    place = Cluster()
-    yield place
-    place.close()
-
-
 @pytest.mark.slow
 class TestDocketBySentinels(OfEveryBroker):
     """On the master that Sentinels name."""

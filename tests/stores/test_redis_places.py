@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -20,28 +20,12 @@ from quart_app.checks.making import Rule, add
 from quart_app.domain.errors import StoreRefused, StoreUnavailable
 from quart_app.stores.redis.address import ClusterAddress, SentinelAddress, address_of
 from quart_app.stores.redis.opening import misnamed
-from quart_app.stores.redis.store import RedisStore
 from quart_app.testing import wait_until
 from tests.servers import Certificate, RedisServer
+from tests.stores.test_redis import opened
 from tests.topologies import Cluster, Sentinels, catch_up
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def sentinels() -> Iterator[Sentinels]:
-    """A master with Sentinels, which no test breaks."""
-    made = Sentinels()
-    yield made
-    made.close()
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    """A cluster that no test breaks."""
-    made = Cluster()
-    yield made
-    made.close()
 
 
 @pytest.fixture(params=["sentinels", "cluster"])
@@ -49,17 +33,6 @@ def url(request: pytest.FixtureRequest) -> str:
     """Of each."""
     found: str = request.getfixturevalue(request.param).url
     return found
-
-
-@contextlib.asynccontextmanager
-async def opened(url: str, namespace: str) -> AsyncIterator[RedisStore]:
-    """A store, while it is needed."""
-    store = RedisStore(url, namespace)
-    await store.open()
-    try:
-        yield store
-    finally:
-        await store.close()
 
 
 async def refusal(url: str, namespace: str) -> str:
