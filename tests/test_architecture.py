@@ -47,7 +47,7 @@ TRAPS = {"pickle", "cloudpickle", "dill", "marshal", "shelve", "asyncio.wait_for
 WRITES = {
     f"store.{verb}"
     for verb in ("add", "add_within", "keep_fact", "keep_step", "log", "move", "note")
-}
+} | {"_instant.add_now", "_instant.move_now"}
 
 
 class Facts(NamedTuple):

@@ -40,13 +40,6 @@ class _Seen:
         """The count from which on `typical` is worked out anew."""
 
 
-def _ran(job: Job) -> float | None:
-    """Seconds that a job has run which has succeeded."""
-    if job.status != "succeeded" or job.started_at is None or job.finished_at is None:
-        return None
-    return job.finished_at - job.started_at
-
-
 class Durations:
     """The newest durations of each task.
 
@@ -60,14 +53,20 @@ class Durations:
     """
 
     def __init__(self, measure: Callable[[Job], float | None] | None = None) -> None:
-        self._measure = _ran if measure is None else measure
+        self._measure = measure
         self._seen: dict[str, _Seen] = {}
         self._saved: dict[str, int] = {}
 
     def on_ends(self, jobs: Iterable[Job]) -> None:
         """Take the durations of jobs that have ended."""
+        measure = self._measure
         for job in jobs:
-            seconds = self._measure(job)
+            if measure is not None:
+                seconds = measure(job)
+            elif job.status != "succeeded" or job.started_at is None or job.finished_at is None:
+                continue
+            else:
+                seconds = job.finished_at - job.started_at
             if seconds is None:
                 continue
             seen = self._seen.get(job.task)

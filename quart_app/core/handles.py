@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Generic, TypeVar, cast
 
+import msgspec
+
 from quart_app.core.children import aside
 from quart_app.core.service import Service
 from quart_app.domain.jobs import Job
@@ -16,19 +18,17 @@ from quart_app.domain.tasks import Task
 R_co = TypeVar("R_co", covariant=True)
 
 
-class JobHandle(Generic[R_co]):
+class JobHandle(msgspec.Struct, Generic[R_co], eq=False):
     """A started job, as its starter holds it.
 
     Attributes:
         id: the job's id, as in HTTP.
     """
 
-    __slots__ = ("_service", "_task", "id")
-
-    def __init__(self, service: Service, task: Task, job_id: str) -> None:
-        self._service = service
-        self._task = task
-        self.id = job_id
+    # A struct: one is made for each start, and this way at the least cost.
+    _service: Service
+    _task: Task
+    id: str
 
     def __repr__(self) -> str:
         return f"<JobHandle {self._task.name} {self.id}>"

@@ -248,10 +248,18 @@ class Hub:
             event = JobEvent(job.seq, kind, job)
             for subscriber in self._subscribers:
                 subscriber(event)
-        if job.status in TERMINAL:
+        over = job.status in TERMINAL
+        if over and self._own_ends:
             for end_subscriber in self._own_ends:
                 end_subscriber(job)
-        if not self.relayed:
+        if self.relayed:
+            return
+        if over:
+            if self._ended and not self._ends:  # As with many at once.
+                self._ended.append(job)
+            else:
+                self._tell_end(job)
+        if self._watchers:
             self._tell(job)
 
     def publish_lines(self, job_id: str, lines: list[LogLine]) -> None:
@@ -262,22 +270,24 @@ class Hub:
     def hear(self, heard: Heard) -> None:
         """Tell those who watch of what any process has written, where watchers are told so."""
         if isinstance(heard, JobEvent):
+            if heard.job.status in TERMINAL:
+                self._tell_end(heard.job)
             self._tell(heard.job)
         else:
             self._tell_lines(heard.job_id, [heard.line])
 
+    def _tell_end(self, job: Job) -> None:
+        if not self._ended:
+            asyncio.get_running_loop().call_soon(self._tell_ended)
+        self._ended.append(job)
+        if self._ends:
+            for end_subscriber in tuple(self._ends):
+                end_subscriber(job)
+
     def _tell(self, job: Job) -> None:
-        if job.status in TERMINAL:
-            if not self._ended:
-                asyncio.get_running_loop().call_soon(self._tell_ended)
-            self._ended.append(job)
-            if self._ends:
-                for end_subscriber in tuple(self._ends):
-                    end_subscriber(job)
-        if self._watchers:
-            for job_id in (job.id, None):
-                for watcher in self._watchers.get(job_id, ()):
-                    watcher.tell(job)
+        for job_id in (job.id, None):
+            for watcher in self._watchers.get(job_id, ()):
+                watcher.tell(job)
 
     def _tell_ended(self) -> None:
         ended, self._ended = self._ended, []

@@ -75,17 +75,17 @@ class Invoker:
         """
         if handle.stop is not None:
             return _already(Ended("not begun"))
+        arguments = task.arguments
         try:
-            values = task.arguments.read(job.args)
+            values = arguments.read(job.args)
         except InvalidArguments as error:
-            failure = Failure("InvalidArguments", error.detail)
-            return _already(Ended("rejected", failure=failure))
-        if task.arguments.may_have_secrets:
+            return _already(Ended("rejected", failure=Failure("InvalidArguments", error.detail)))
+        if arguments.may_have_secrets:
             reporter.secrets = secrets_in(job.args)
         if task.run == "process":
             return self._in_process(task, job, handle, reporter)
-        if task.context_parameter is not None:
-            values[task.context_parameter] = Context(
+        if (parameter := task.context_parameter) is not None:
+            values[parameter] = Context(
                 *(job.id, job.attempt),
                 stopping=lambda: handle.stopping,
                 report=reporter.report,
@@ -98,20 +98,22 @@ class Invoker:
         return self._on_loop(task, values, handle)
 
     async def _on_loop(self, task: Task, values: dict[str, Any], handle: Handle) -> Ended:
-        handle.enter(handle.task.cancel)
+        running = handle.task
+        handle.enter(running.cancel)
         try:
             value = task.function(**values)
             if task.is_async:
                 value = await value
-            ended = self._returned(value)
+            # As most functions do.
+            ended = NOTHING if value is None else self._returned(value)
         except BaseException as error:
-            if not _inside(handle.task):
+            if not _inside(running):
                 raise
             ended = self._raised(task, error)
         finally:
             handle.leave()
-        if handle.task.cancelling():
-            await _absorb(handle.task)
+        if running.cancelling():
+            await _absorb(running)
         return ended
 
     async def _in_thread(self, task: Task, values: dict[str, Any], handle: Handle) -> Ended:
@@ -156,7 +158,7 @@ class Invoker:
         return self._failed(task, answer.code, answer.message, answer.traceback, verdict)
 
     def _returned(self, value: Any) -> Ended:
-        if value is None:  # As most functions do.
+        if value is None:
             return NOTHING
         try:
             payload = ENCODER.encode(value)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from quart_app.core.hub import Hub
-from quart_app.core.ports import SharedStore, Store
+from quart_app.core.ports import InstantStore, SharedStore, Store
 from quart_app.domain.errors import InvalidRequest
 from quart_app.domain.jobs import (
     Change,
@@ -31,7 +31,7 @@ from quart_app.domain.status import Move, Reason
 
 Clock = Callable[[], float]
 
-CLAIM = Move.CLAIM
+CLAIM, SUCCEED = Move.CLAIM, Move.SUCCEED
 """Bound once: before Python 3.12 looking up a member of an enum costs as much as a call."""
 
 
@@ -61,6 +61,9 @@ class Ledger:
         self._max_waiting = max_waiting
         self._log_lines = log_lines
         self._log_bytes = log_bytes
+        self._instant = cast(InstantStore, store)
+        self.instant = store.volatile and isinstance(store, InstantStore) and store.instant
+        """Whether `open_now`, `claim_now` and `succeed_now` may be called."""
         self.clock = clock
         self.worker: str | None = None
         """The id of this process, where several claim jobs."""
@@ -83,6 +86,12 @@ class Ledger:
                 if job.status == "scheduled":
                     self.on_scheduled(job.run_at or 0.0)
         return kept, new
+
+    def open_now(self, job: Job) -> None:
+        """As `open`, for one job of those that `InstantStore.add_now` takes."""
+        self._instant.add_now(job, self._max_waiting)
+        if self._hub.attentive:
+            self._hub.publish("open", job)
 
     async def open_within(
         self,
@@ -126,6 +135,21 @@ class Ledger:
         if job is not None and self._hub.attentive:
             self._hub.publish("claim", job)
         return job
+
+    def claim_now(self, job_id: str) -> Job | None:
+        """As `claim`, where the store never waits."""
+        job = self._instant.move_now(job_id, Change(CLAIM, self.clock()))
+        if job is not None and self._hub.attentive:
+            self._hub.publish("claim", job)
+        return job
+
+    def succeed_now(self, job: Job, result: bytes | None) -> Job | None:
+        """As `settle`, of an attempt that has succeeded, where the store never waits."""
+        change = Change(SUCCEED, self.clock(), job.attempt, None, result)
+        settled = self._instant.move_now(job.id, change)
+        if settled is not None:
+            self._hub.publish("succeed", settled)
+        return settled
 
     async def settle(self, job: Job, outcome: Outcome) -> Job | None:
         """Write how an attempt has ended, or None where somebody else was first."""

@@ -178,6 +178,26 @@ class Store(Protocol):
         """The same for each task that has ever had a job, without scanning."""
 
 
+@runtime_checkable
+class InstantStore(Protocol):
+    """What a volatile store does besides that never waits: what most jobs need of it, without the
+    coroutine that would be made for each call."""
+
+    instant: bool
+    """Whether that is so; not where a subclass waits after all."""
+
+    def add_now(self, job: Job, max_waiting: int) -> Job:
+        """As `Store.add`, for one queued job with no ``key``, ``unique``, ``parent`` or
+        ``expires_at``.
+
+        Raises:
+            QueueFull: where more than ``max_waiting`` would wait.
+        """
+
+    def move_now(self, job_id: str, change: Change) -> Job | None:
+        """As `Store.move`."""
+
+
 class SharedStore(Store, Protocol):
     """What a store does besides where several processes work with the same jobs.
 
@@ -286,6 +306,14 @@ class Engine(Protocol):
 
     async def close(self) -> list[str]:
         """Stop delivering. Returns the ids that still waited; what runs is left alone."""
+
+
+@runtime_checkable
+class InstantEngine(Protocol):
+    """What an engine does besides that never waits."""
+
+    def submit_now(self, job_id: str, lane: Lane) -> None:
+        """As `Engine.submit`, without the coroutine."""
 
 
 @runtime_checkable

@@ -43,11 +43,13 @@ class Pulse:
 
     def on_ends(self, jobs: Sequence[Job]) -> None:
         """Take jobs that have ended. Called with all, so it counts and does little else."""
+        opened, until = self._open, self._until
         for job in jobs:
             at = job.finished_at
-            if at is not None and at >= self._until:
+            if at is not None and at >= until:
                 self._advance(at)
-            self._open[job.status] += 1
+                opened, until = self._open, self._until
+            opened[job.status] += 1
         self._seen += len(jobs)
         every = 1 if self._seen <= ALL else SOME
         self.waits.on_ends(jobs[-1 - self._seen % every :: -every])

@@ -13,6 +13,8 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import Literal
 
+import msgspec
+
 logger = logging.getLogger("quart_app.jobs")
 
 Stop = Literal["cancel", "timeout", "shutdown"]
@@ -21,7 +23,7 @@ STRENGTH: dict[Stop, int] = {"shutdown": 0, "timeout": 1, "cancel": 2}
 """Which of two reasons to stop counts: a person's cancel wins over a timeout or a shutdown."""
 
 
-class Handle:
+class Handle(msgspec.Struct, eq=False):
     """One running job. Every method runs on the event loop's thread.
 
     Args:
@@ -30,21 +32,19 @@ class Handle:
         registry: knows the grace, and whom to tell when it is over.
     """
 
-    # One is made for each job: what most jobs never set stays with the class.
+    # A struct: one is made for each job, and this way at the least cost.
+    job_id: str
+    task: asyncio.Task[None]
+    _registry: Registry
     stop: Stop | None = None
     thread: int | None = None
     """In which thread the function runs, where it is one of its own."""
-    seq = 0
+    seq: int = 0
     """That of the job's version with which its attempt has begun here; 0 before."""
-    waits = 0
+    waits: int = 0
     timers: list[asyncio.TimerHandle] | None = None
     _interrupt: Callable[[], object] | None = None
     _escalate: Callable[[], object] | None = None
-
-    def __init__(self, job_id: str, task: asyncio.Task[None], registry: Registry) -> None:
-        self.job_id = job_id
-        self.task = task
-        self._registry = registry
 
     @property
     def stopping(self) -> bool:

@@ -23,7 +23,7 @@ from quart_app.core.service import SERVICE
 from quart_app.core.steps import Steps
 from quart_app.domain.errors import StoreClosed, StoreUnavailable
 from quart_app.domain.jobs import Failure, Job
-from quart_app.domain.outcomes import Outcome, decide
+from quart_app.domain.outcomes import SUCCEED, Outcome, decide
 from quart_app.domain.status import Move
 from quart_app.domain.tasks import Catalog, Task
 
@@ -54,6 +54,7 @@ class Runner:
     ) -> None:
         self._tasks = catalog.by_name
         self._ledger = ledger
+        self._instant = ledger.instant
         self._store = store
         self._registry = registry
         self._invoker = invoker
@@ -71,35 +72,35 @@ class Runner:
         handle = self._registry.open(job_id, asyncio.current_task(loop))  # type: ignore[arg-type]
         if handle is None:
             return None
+        ledger, now = self._ledger, self._instant
         try:
             try:
-                job = await self._ledger.claim(job_id)
+                job = ledger.claim_now(job_id) if now else await ledger.claim(job_id)
             except StoreUnavailable as error:
                 job = await self._claim_later(handle, error)
             if job is None:
                 return None
             handle.seq = job.seq
-            task = self._tasks.get(job.task)
-            if task is None:
+            if (task := self._tasks.get(job.task)) is None:
                 outcome = _not_offered(job)
             elif task.plain and job.cancel_requested_at is None:
-                reporter = Reporter(self._ledger, job, loop)
+                reporter = Reporter(ledger, job, loop)
                 REPORTER.set(reporter)
                 ended = await self._invoker.call(task, job, handle, reporter)
                 if reporter.used:
                     await reporter.close()
-                else:  # What it has left running is not the job any more.
-                    reporter.closed = True
+                reporter.closed = True  # What it has left running is not the job any more.
                 outcome = decide(ended, handle.stop, job, task.policy, random.random())  # noqa: S311
             else:
                 outcome = await self._attempt(task, job, handle)
             try:  # The one write of it; refused where somebody else was first: no error.
-                after = await self._ledger.settle(job, outcome)
+                if now and outcome.move is SUCCEED:
+                    after = ledger.succeed_now(job, outcome.result)
+                else:
+                    after = await ledger.settle(job, outcome)
             except StoreUnavailable as error:
                 after = await self._insist(job, outcome, error)
-            if after is None or outcome.move.terminal:
-                return None
-            return await self._put_back(after)
+            return None if after is None or after.over else await self._put_back(after)
         finally:
             self._registry.close(handle)
 

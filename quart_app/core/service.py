@@ -20,7 +20,7 @@ from quart_app.core.hub import Hub
 from quart_app.core.ledger import Ledger
 from quart_app.core.outbox import OUTBOX, Outbox
 from quart_app.core.outlook import Outlook
-from quart_app.core.ports import Engine, Store
+from quart_app.core.ports import Engine, InstantEngine, Store
 from quart_app.core.pulse import Pulse
 from quart_app.core.registry import Registry
 from quart_app.domain.errors import (
@@ -100,9 +100,7 @@ class Service:
         """When a task with a schedule is due next; of `quart_app.core.schedules`."""
         self.on_resume: Callable[[str], None] = lambda task: None
         """Told of the name of a task that is not paused any more."""
-        # In memory nothing comes between a job's opening and its way to the engine, which holds
-        # every one that waits: the shorter way is the same way.
-        self._at_once = store.volatile
+        self._instant = engine if ledger.instant and isinstance(engine, InstantEngine) else None
 
     async def start_scheduled(self, task: Task, key: str) -> None:
         """Start a task whose moment has come; with a known key nothing is started."""
@@ -137,20 +135,43 @@ class Service:
         """
         if self.draining:
             self._refuse()
+        alone = options is NO_OPTIONS and retry_of is parent is connection is None
+        if alone and (plain := self.start_now(task, args)) is not None:
+            return plain, True
         job = self._new(task, args, options, retry_of, parent)
-        if self._at_once and options is NO_OPTIONS and not task.guarded:
-            await self.ledger.open((job,))
-            outbox = OUTBOX.get()
-            if (outbox is None or outbox.closed) and self.backlog.clear(task):
-                await self.engine.submit(job.id, task.run)  # As most go.
-            else:
-                await self._submit(job, task)
-            return job, True
         if task.control.debounce is not None and (later := await self._postpone(task, job)):
             return later, False
         key = options.request_key(b"{}", (args,))
         [job], new = await self._open(task, [job], key, connection)
         return job, new
+
+    def start_now(self, task: Task, args: bytes) -> Job | None:
+        """As `start`, where nothing has to be waited for: neither a store nor a limit nor room, as
+        in memory nearly always. None where something has; then nothing was done."""
+        instant = self._instant
+        if instant is None or task.special or task.guarded or self.draining:
+            return None
+        outbox = OUTBOX.get()
+        if outbox is None or outbox.closed:
+            if not self.backlog.clear(task):
+                return None
+            outbox = None
+        now = self.ledger.clock()
+        job = Job(
+            id=new_id(),
+            task=task.name,
+            args=args,
+            tags=task.tags,
+            max_attempts=task.max_attempts,
+            created_at=now,
+            updated_at=now,
+        )
+        self.ledger.open_now(job)
+        if outbox is None:
+            instant.submit_now(job.id, task.run)
+        else:
+            outbox.hold(job, task)
+        return job
 
     async def start_many(
         self, task: Task, batch: Sequence[bytes], options: Options = NO_OPTIONS
@@ -217,18 +238,6 @@ class Service:
         self, task: Task, args: bytes, options: Options, retry_of: str | None, parent: str | None
     ) -> Job:
         now = self.ledger.clock()
-        if options is NO_OPTIONS and not task.special:
-            return Job(
-                id=new_id(),
-                task=task.name,
-                args=args,
-                tags=task.tags,
-                max_attempts=task.max_attempts,
-                created_at=now,
-                updated_at=now,
-                retry_of=retry_of,
-                parent=parent,
-            )
         control = task.control
         run_at = options.run_at if options.delay is None else now + options.delay
         if control.debounce is not None:
@@ -276,8 +285,7 @@ class Service:
         """
         job = await self.store.get(job_id)
         if job is None:
-            message = f"There is no job {job_id[:100]!r}, or its record has expired"
-            raise NoSuchJob(message)
+            raise NoSuchJob(f"There is no job {job_id[:100]!r}, or its record has expired")
         return job
 
     async def page(self, query: Query) -> Page:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, Unpack, overload
 
@@ -83,7 +84,9 @@ class StartableTask(Task, Generic[P, R]):
         service = find_service(self)
         values = self._by_name(args, kwargs) if args else kwargs
         payload = self.arguments.write(values)
-        job, _ = await service.start(self, payload, options, connection=connection)
+        job = service.start_now(self, payload) if options is NO_OPTIONS else None
+        if job is None:
+            job, _ = await service.start(self, payload, options, connection=connection)
         if (outbox := OUTBOX.get()) is not None and not outbox.closed:
             outbox.hold_briefly()
         return JobHandle(service, self, job.id)
@@ -123,18 +126,19 @@ class Optioned(Generic[P, R]):
         return await self._task.start_with(self._options, args, kwargs, self._connection)
 
 
-_serving: list[tuple[asyncio.AbstractEventLoop, Service]] = []
-"""The services that run in this process; nearly always one."""
+_serving: list[tuple[asyncio.AbstractEventLoop, int, Service]] = []
+"""The services that run in this process, nearly always one; each with its event loop, and the
+thread in which that runs."""
 
 
 def serve(service: Service) -> None:
     """Let tasks find a service that now runs on this event loop."""
-    _serving.append((asyncio.get_running_loop(), service))
+    _serving.append((asyncio.get_running_loop(), threading.get_ident(), service))
 
 
 def unserve(service: Service) -> None:
     """The opposite of `serve`."""
-    _serving[:] = [pair for pair in _serving if pair[1] is not service]
+    _serving[:] = [each for each in _serving if each[2] is not service]
 
 
 def find_service(task: Task) -> Service:
@@ -146,12 +150,14 @@ def find_service(task: Task) -> Service:
     current = SERVICE.get()
     if current is not None and current.catalog.by_name.get(task.name) is task:
         return current
-    loop = asyncio.get_running_loop()
     if len(_serving) == 1:  # As nearly always.
-        its_loop, only = _serving[0]
-        if its_loop is loop and only.catalog.by_name.get(task.name) is task:
+        # Which loop runs here is not asked for: before Python 3.12 that is a system call.
+        its_loop, thread, only = _serving[0]
+        here = threading.get_ident() == thread and its_loop.is_running()
+        if here and only.catalog.by_name.get(task.name) is task:
             return only
-    offering = [service for its_loop, service in _serving if its_loop is loop]
+    loop = asyncio.get_running_loop()
+    offering = [service for its_loop, _, service in _serving if its_loop is loop]
     if len(offering) > 1 or (offering and offering[0].catalog.by_name.get(task.name) is not task):
         offering = [each for each in offering if each.catalog.by_name.get(task.name) is task]
     if len(offering) == 1:

@@ -6,7 +6,6 @@ jobs or of where the arguments came from; errors name the place by JSON Pointer 
 
 from __future__ import annotations
 
-import functools
 import inspect
 import json
 import typing
@@ -185,12 +184,8 @@ class Arguments:
             f"{name}_arguments", fields, kw_only=True, forbid_unknown_fields=True
         )
         self._decoder = msgspec.json.Decoder(self.type, dec_hook=decode_custom)
-
-    @functools.cached_property
-    def may_have_secrets(self) -> bool:
+        self.may_have_secrets = any(Secret in custom_types(kind) for kind, _ in parameters.values())
         """Whether a secret may be anywhere in them."""
-        kinds = (kind for kind, _ in self.parameters.values())
-        return any(Secret in custom_types(kind) for kind in kinds)
 
     def check(self, payload: bytes) -> bytes:
         """The arguments as they are kept: checked, with defaults, without white space.

@@ -119,7 +119,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     @property
     def size(self) -> int:
         """Bytes of the caller's data that retention counts: arguments, result and error."""
-        size = len(self.args) + len(self.result or b"")
+        size = len(self.args)
+        if self.result is not None:
+            size += len(self.result)
         if self.error is not None:
             size += self.error.size
         if self.history:

@@ -71,21 +71,22 @@ class LocalEngine:
             self._fill(room)
 
     async def submit(self, job_id: str, lane: Lane) -> None:
-        if job_id in self._tasks or job_id in self._waiting or self._closed:
-            return  # Nobody would ever run it, and the shutdown would wait for it.
-        room = self._rooms[lane]
-        if self._run is None or room.running >= room.limit:
+        self.submit_now(job_id, lane)
+
+    def submit_now(self, job_id: str, lane: Lane) -> None:
+        """As `submit`."""
+        if job_id in self._tasks or job_id in self._waiting:
+            return
+        room, run = self._rooms[lane], self._run
+        if run is not None and room.running < room.limit:
+            room.running += 1
+            # Never the request's context: its headers and body would live as long as the job.
+            self._tasks[job_id] = self._create_task(
+                self._deliver(run, job_id, room), name=job_id, context=self._context.copy()
+            )
+        elif not self._closed:  # Nobody would ever run it, and the shutdown would wait for it.
             room.waiting[job_id] = None
             self._waiting[job_id] = room
-        else:
-            self._start(self._run, job_id, room)
-
-    def _start(self, run: Run, job_id: str, room: _Room) -> None:
-        room.running += 1
-        # Never the request's context: its headers and body would live as long as the job.
-        self._tasks[job_id] = self._create_task(
-            self._deliver(run, job_id, room), name=job_id, context=self._context.copy()
-        )
 
     async def _deliver(self, run: Run, job_id: str, room: _Room) -> None:
         try:
@@ -105,11 +106,10 @@ class LocalEngine:
                 self._quiet.set()
 
     def _fill(self, room: _Room) -> None:
-        run = self._run
-        while run is not None and room.waiting and room.running < room.limit:
+        while self._run is not None and room.waiting and room.running < room.limit:
             job_id, _ = room.waiting.popitem(last=False)
             del self._waiting[job_id]
-            self._start(run, job_id, room)
+            self.submit_now(job_id, room.lane)
 
     async def forget(self, job_id: str) -> None:
         room = self._waiting.pop(job_id, None)

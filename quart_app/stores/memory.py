@@ -6,11 +6,10 @@ keeping, ordering and fencing may live here.
 
 from __future__ import annotations
 
-import asyncio
 import heapq
-from bisect import bisect_left
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from msgspec.structs import force_setattr
 
@@ -28,14 +27,12 @@ from quart_app.domain.jobs import (
     annotate,
     apply,
 )
-from quart_app.domain.queries import Page, Query, matches
+from quart_app.domain.queries import Page, Query
 from quart_app.domain.queues import Waiting, begun, in_turns
 from quart_app.domain.status import STATUSES, TERMINAL, Status
 from quart_app.stores.memory_logs import Logs
 from quart_app.stores.memory_moments import Moments, is_due, may_expire
-
-SCAN = 1_000
-"""Rows that a filtered list looks at before it lets other tasks run: about 0.3 ms."""
+from quart_app.stores.memory_places import Places, page_of
 
 
 def _no_counts() -> dict[Status, int]:
@@ -56,6 +53,7 @@ class MemoryStore:
     """
 
     volatile = True
+    instant = True
     shared = False
     trouble = None
 
@@ -68,16 +66,14 @@ class MemoryStore:
         self._unique: dict[tuple[str, str], str] = {}
         self._children: dict[str, dict[str, None]] = {}
         self._facts: dict[str, bytes] = {}
-        # Ascending, with the id beside each; they hold forgotten jobs for a while.
-        self._orders: list[int] = []
-        self._ids: list[str] = []
+        self._places = Places()
         # By final status: ids, the one that ended first first, and the bytes of their data.
         self._finished: dict[Status, deque[str]] = {status: deque() for status in TERMINAL}
         self._finished_size: dict[Status, int] = dict.fromkeys(TERMINAL, 0)
         self._scheduled, self._expiring = Moments(), Moments()
         self._waiting = 0
         self._tasks: defaultdict[str, dict[Status, int]] = defaultdict(_no_counts)
-        self._order = self._seq = 0
+        self._seq = 0
         self._open = False
 
     async def open(self) -> None:
@@ -103,25 +99,42 @@ class MemoryStore:
         key: RequestKey | None = None,
         max_of_task: int | None = None,
     ) -> tuple[list[Job], bool]:
-        if not self._open:
-            self._require_open()
         one = jobs[0]
+        self._require_open()
         if key is not None and (known := self._known(one.task, key)) is not None:
             return known, False
-        plain = one.unique is None and len(jobs) == 1
-        fresh = 1 if plain else self._fresh(jobs)
+        fresh = self._fresh(jobs)
         if fresh and self._waiting + fresh > max_waiting:
-            message = f"{self._waiting} jobs wait and {max_waiting} may: try again later"
-            raise QueueFull(message, retry_after=1.0)
+            self._refuse(max_waiting)
         if fresh and max_of_task is not None:
             self._bound_task(one.task, fresh, max_of_task)
-        if plain and key is None:  # As most are.
-            return [self._insert(one)], True
-        kept = [self._active(job) or self._insert(job) for job in jobs]
+        kept = [self._active(job) or self._insert(job, max_waiting) for job in jobs]
         if key is not None and fresh == len(jobs):
             ids = [job.id for job in kept]
             self._keys[kept[0].task, key.key] = (key.fingerprint, ids)
         return kept, fresh > 0
+
+    def add_now(self, job: Job, max_waiting: int) -> Job:
+        """As `add`, for one job that begins at once and is named nowhere else."""
+        if not self._open:
+            self._require_open()
+        if self._waiting >= max_waiting:
+            self._refuse(max_waiting)
+        self._seq = seq = self._seq + 1
+        # Set in place: nobody else has seen this new object yet, and a copy costs twice as much.
+        force_setattr(job, "order", seq)
+        force_setattr(job, "seq", seq)
+        job_id = job.id
+        self._jobs[job_id] = job
+        self._places.orders.append(seq)
+        self._places.ids.append(job_id)
+        self._waiting += 1
+        self._tasks[job.task][job.status] += 1
+        return job
+
+    def _refuse(self, max_waiting: int) -> NoReturn:
+        message = f"{self._waiting} jobs wait and {max_waiting} may: try again later"
+        raise QueueFull(message, retry_after=1.0)
 
     def _fresh(self, jobs: Sequence[Job]) -> int:
         """How many of these would be kept, and not another one in their place."""
@@ -150,18 +163,9 @@ class MemoryStore:
             raise KeyReused(key.key, ids[0])
         return [self._jobs[job_id] for job_id in ids]
 
-    def _insert(self, job: Job) -> Job:
-        self._order = order = self._order + 1
-        self._seq = seq = self._seq + 1
-        # Set in place: nobody else has seen this new object yet, and a copy costs twice as much.
-        force_setattr(job, "order", order)
-        force_setattr(job, "seq", seq)
-        job_id = job.id
-        self._jobs[job_id] = job
-        self._orders.append(order)
-        self._ids.append(job_id)
-        self._waiting += 1
-        self._tasks[job.task][job.status] += 1
+    def _insert(self, job: Job, max_waiting: int) -> Job:
+        """As `add_now`, of any job."""
+        job_id = self.add_now(job, max_waiting).id
         if job.unique is not None:
             self._unique[job.task, job.unique] = job_id
         if job.parent is not None:
@@ -182,41 +186,14 @@ class MemoryStore:
         if wanted and not any(each[status] for each in self._tasks.values() for status in wanted):
             return Page([], None)  # As a rule nothing has failed: that is no reason to look at all.
         if query.parent is not None:
-            return self._page_of(reversed(self._children.get(query.parent, {})), query)
-        orders, ids = self._orders, self._ids
-        place = len(orders) if query.before is None else bisect_left(orders, query.before)
-        found: list[Job] = []
-        scanned = 0
-        while place > 0:
-            place -= 1
-            order = orders[place]
-            job = self._jobs.get(ids[place])
-            if job is not None and matches(job, query):
-                if len(found) == query.limit:
-                    return Page(found, found[-1].order)
-                found.append(job)
-            scanned += 1
-            if scanned % SCAN == 0:
-                await asyncio.sleep(0)
-                self._require_open()
-                orders, ids = self._orders, self._ids
-                place = bisect_left(orders, order)
-        return Page(found, None)
-
-    def _page_of(self, ids: Iterable[str], query: Query) -> Page:
-        """A page of these jobs, the newest first."""
-        found: list[Job] = []
-        for job_id in ids:
-            job = self._jobs[job_id]
-            passed = query.before is not None and job.order >= query.before
-            if passed or not matches(job, query):
-                continue
-            if len(found) == query.limit:
-                return Page(found, found[-1].order)
-            found.append(job)
-        return Page(found, None)
+            return page_of(self._jobs, reversed(self._children.get(query.parent, {})), query)
+        return await self._places.page(self._jobs, query, self._require_open)
 
     async def move(self, job_id: str, change: Change) -> Job | None:
+        return self.move_now(job_id, change)
+
+    def move_now(self, job_id: str, change: Change) -> Job | None:
+        """As `move`."""
         before = self._jobs.get(job_id)
         if before is None or not self._open:
             self._require_open()
@@ -233,20 +210,32 @@ class MemoryStore:
         counts[status] += 1
         if status == "running":
             self._waiting -= 1
+        elif change.move.terminal:
+            self._ended(before, job)
         else:
-            self._moved(before, job, change.move.terminal)
+            self._put_back(before, job)
         return job
 
-    def _moved(self, before: Job, job: Job, over: bool) -> None:
-        """What follows of a move, but that of a job's beginning."""
-        if before.unique is not None and (job.unique is None or over):
+    def _ended(self, before: Job, job: Job) -> None:
+        """What follows of a job's end."""
+        job_id, status, size = job.id, job.status, job.size
+        self._finished[status].append(job_id)
+        if self._steps or self._logs.any:
+            size += self._extra(job_id)
+        self._finished_size[status] += size
+        if before.status != "running":
+            self._waiting -= 1
+        if before.unique is not None:
             self._unique.pop((job.task, before.unique), None)
-        if over:
-            self._finished[job.status].append(job.id)
-            self._finished_size[job.status] += self._size(job)
-        elif job.status == "scheduled":
+
+    def _put_back(self, before: Job, job: Job) -> None:
+        """What follows where a job is queued or scheduled once more."""
+        if before.status == "running":
+            self._waiting += 1
+        if before.unique is not None and job.unique is None:
+            self._unique.pop((job.task, before.unique), None)
+        if job.status == "scheduled":
             self._scheduled.add(job.run_at or 0.0, job)
-        self._waiting += (not over) - (before.status != "running")
 
     async def note(self, job_id: str, note: Note) -> Job | None:
         self._require_open()
@@ -336,38 +325,49 @@ class MemoryStore:
         self._require_open()
         return {name: value for name, value in self._facts.items() if name.startswith(prefix)}
 
-    def _size(self, job: Job) -> int:
-        """Bytes of a finished job's data, those of its steps and its log included."""
-        size = job.size
-        if self._steps and (steps := self._steps.get(job.id)) is not None:
-            size += sum(len(step.result) for step in steps.values())
-        return size + self._logs.size(job.id) if self._logs.any else size
+    def _extra(self, job_id: str) -> int:
+        """Bytes of a job's steps and of its log."""
+        steps = self._steps.get(job_id)
+        size = 0 if steps is None else sum(len(step.result) for step in steps.values())
+        return size + self._logs.size(job_id)
 
     async def prune(self, retention: Retention, now: float, limit: int) -> int:
         self._require_open()
-        pruned = 0
+        left = limit
         for status, keep in retention.items():
             finished = self._finished[status]
-            while finished and pruned < limit:
-                job = self._jobs[finished[0]]
-                if (
-                    len(finished) <= keep.count
-                    and self._finished_size[status] <= keep.size
-                    and now - (job.finished_at or 0.0) <= keep.age
-                ):
-                    break
-                finished.popleft()
-                self._forget(job)
-                pruned += 1
-        return pruned
+            # So many are beyond the count, whatever their age and size.
+            left -= self._forget(status, min(len(finished) - keep.count, left))
+            while finished and left > 0:
+                if self._finished_size[status] <= keep.size:
+                    ended = self._jobs[finished[0]].finished_at or 0.0
+                    if now - ended <= keep.age:
+                        break
+                left -= self._forget(status, 1)
+        self._places.shrink(self._jobs)
+        return limit - left
 
-    def _forget(self, job: Job) -> None:
-        self._tasks[job.task][job.status] -= 1
-        del self._jobs[job.id]
-        self._finished_size[job.status] -= self._size(job)
-        if self._steps or self._logs.any:
-            self._steps.pop(job.id, None)
-            self._logs.forget(job.id)
+    def _forget(self, status: Status, many: int) -> int:
+        """Forget so many finished jobs, those that ended first; how many those are."""
+        if many <= 0:
+            return 0
+        forget, oldest, tasks, size = self._jobs.pop, self._finished[status].popleft, self._tasks, 0
+        for _ in range(many):
+            job_id = oldest()
+            job = forget(job_id)
+            size += job.size
+            tasks[job.task][status] -= 1
+            if job.parent is not None or job.key is not None:
+                self._unlink(job)
+            if self._steps or self._logs.any:
+                size += self._extra(job_id)
+                self._steps.pop(job_id, None)
+                self._logs.forget(job_id)
+        self._finished_size[status] -= size
+        return many
+
+    def _unlink(self, job: Job) -> None:
+        """Forget where else a job is named: with its parent, and with the key of its start."""
         if job.parent is not None:  # Its own children are found as long as they are kept.
             del self._children[job.parent][job.id]
             if not self._children[job.parent]:
@@ -377,9 +377,6 @@ class MemoryStore:
             # A key that was forgotten with another of its jobs may have been used again since.
             if known is not None and job.id in known[1]:
                 del self._keys[job.task, job.key]
-        if len(self._ids) > 2 * len(self._jobs) + SCAN:
-            self._ids = list(self._jobs)  # A dictionary keeps the order of its keys.
-            self._orders = [job.order for job in self._jobs.values()]
 
     async def counts(self) -> dict[Status, int]:
         self._require_open()

@@ -338,6 +338,8 @@ async def test_a_job_that_is_started_beside_a_shutdown_ends_or_is_refused(
 class Slow(MemoryStore):
     """Every operation waits a few turns of the loop, before and after it is done."""
 
+    instant = False
+
     async def add(
         self,
         jobs: Sequence[Job],

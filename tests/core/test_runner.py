@@ -215,6 +215,8 @@ async def test_a_cancel_between_the_claim_and_the_first_line_ends_the_job() -> N
         ran.append("begun")  # pragma: no cover - it must not run
 
     class Slow(MemoryStore):
+        instant = False
+
         async def move(self, job_id: str, change: Change) -> Job | None:
             job = await super().move(job_id, change)
             await asyncio.sleep(change.move is Move.CLAIM)
@@ -628,6 +630,7 @@ async def test_a_store_that_fails_at_the_claim_leaves_the_job_to_upkeep(
     """The handle is closed, the job stays queued, the log says so."""
 
     class Failing(MemoryStore):
+        instant = False
         broken = True
 
         async def move(self, job_id: str, change: Change) -> Job | None:

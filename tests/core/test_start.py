@@ -20,6 +20,7 @@ from quart_app.domain.errors import (
     NotServing,
     QueueFull,
 )
+from quart_app.domain.queries import Query
 from quart_app.domain.tasks import Task
 from tests.core.support import Core
 
@@ -206,3 +207,15 @@ def test_a_service_of_another_loop_is_not_meant() -> None:
         asyncio.run(elsewhere())
     finally:
         unserve(core.service)
+
+
+async def test_a_service_of_another_thread_is_not_meant() -> None:
+    """Its loop runs, but not here."""
+
+    async def elsewhere() -> None:
+        with pytest.raises(NotServing):
+            await report.start(1)
+
+    async with Core(report) as core:
+        await asyncio.to_thread(lambda: asyncio.run(elsewhere()))
+        assert (await core.service.page(Query())).jobs == []

@@ -36,7 +36,7 @@ from quart_app.domain.jobs import (
 from quart_app.domain.queries import Query, matches
 from quart_app.domain.queues import Waiting
 from quart_app.domain.status import STATUSES, TERMINAL, WAITING, Move, Status
-from quart_app.stores import memory
+from quart_app.stores import memory_places
 from quart_app.stores.memory import MemoryStore
 from quart_app.testing import check_store
 from tests.stores.queues import unfair
@@ -63,7 +63,6 @@ class Naive:
         self.numbers: list[str] = []
         self.facts: list[tuple[str, bytes]] = []
         self.tasks: list[str] = []
-        self.order = 0
         self.seq = 0
 
     def find(self, job_id: str) -> Job | None:
@@ -86,22 +85,21 @@ class Naive:
             if key is not None and (task, known.key) == (jobs[0].task, key.key):
                 opened = [job for job in self.jobs if job.id in ids]
                 return KeyReused if known != key else (opened, False)
-        before = (list(self.jobs), self.order, self.seq)
+        before = (list(self.jobs), self.seq)
         added = []
         for job in jobs:
             kept = self.active(job.task, job.unique)
             if kept is None:
-                self.order += 1
                 self.seq += 1
-                self.jobs.append(kept := replace(job, order=self.order, seq=self.seq))
+                self.jobs.append(kept := replace(job, order=self.seq, seq=self.seq))
             added.append(kept)
-        new = self.order - before[1]
+        new = self.seq - before[1]
         waiting = [job.task for job in self.jobs if job.status in WAITING]
         full: type[Exception] | None = QueueFull if len(waiting) > MAX_WAITING else None
         if full is None and most is not None and waiting.count(jobs[0].task) > most:
             full = TaskFull
         if new and full is not None:
-            self.jobs, self.order, self.seq = before
+            self.jobs, self.seq = before
             return full
         if key is not None and new == len(jobs):
             self.keys.append((jobs[0].task, key, [job.id for job in jobs]))
@@ -493,7 +491,7 @@ def test_a_walk_by_hand() -> None:
 async def test_a_long_list_gives_way_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
     """A filter that finds little looks at many rows, and others run meanwhile; the list is right
     although jobs come and go."""
-    monkeypatch.setattr(memory, "SCAN", 10)
+    monkeypatch.setattr(memory_places, "SCAN", 10)
     store = MemoryStore()
     await store.open()
     jobs = [Job(id=str(n), task="a" if n % 30 == 0 else "b") for n in range(600)]
@@ -526,7 +524,7 @@ async def test_a_list_that_is_being_made_ends_when_the_store_closes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """With the error that every call then has."""
-    monkeypatch.setattr(memory, "SCAN", 10)
+    monkeypatch.setattr(memory_places, "SCAN", 10)
     store = MemoryStore()
     await store.open()
     await store.add([Job(id=str(n), task="b") for n in range(100)], 10_000)
@@ -539,14 +537,14 @@ async def test_a_list_that_is_being_made_ends_when_the_store_closes(
 
 async def test_forgotten_jobs_cost_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """The list's order forgets them, too."""
-    monkeypatch.setattr(memory, "SCAN", 10)
+    monkeypatch.setattr(memory_places, "SCAN", 10)
     store = MemoryStore()
     await store.open()
     for number in range(500):
         await store.add([Job(id=str(number), task="t")], 10)
         await store.move(str(number), Change(Move.WITHDRAW, at=1.0))
         await store.prune(everything(3, 99.0, 10**9), 1.0, 10)
-        assert len(store._orders) == len(store._ids) <= 20
+        assert len(store._places.orders) == len(store._places.ids) <= 20
     assert [job.id for job in (await store.page(Query())).jobs] == ["499", "498", "497"]
     await store.close()
 
