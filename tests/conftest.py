@@ -32,9 +32,10 @@ def pytest_asyncio_loop_factories(
     return {"real": asyncio.new_event_loop}
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_collection_finish() -> None:
-    """What is there before the first test is not looked through again after each of them."""
+@pytest.fixture(autouse=True, scope="module")
+def _looked_through_once() -> None:
+    """What is there before a module's first test is not looked through again after each of its
+    tests: what the modules before it have imported and cached is most of what there is."""
     gc.collect()
     gc.freeze()
 
