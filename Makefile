@@ -21,6 +21,7 @@ run: $(VENV)/.run
 
 test: $(VENV)/.test
 	sh scripts/debian-packages.sh chromium redis-server postgresql openssl iproute2 procps
+	-sh scripts/debian-packages.sh chromium-headless-shell # Faster; without it Chromium does it.
 	$(BIN)/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)
 
 # Python 3.11 loses count of its frames after a cancel (a coroutine's `throw` has a return event and no
