@@ -49,7 +49,7 @@ CANCELS = 300
 HALF = Target(least=0.5)
 AT_ONCE = Target(most=250, of_figure=True)
 PEERS = {"redis": "bare docket", "postgres": "bare pgqueuer"}
-SERVERS: dict[str, Callable[[], Server]] = {"redis": RedisServer, "postgres": PostgresServer}
+SERVERS: dict[str, Callable[..., Server]] = {"redis": RedisServer, "postgres": PostgresServer}
 
 Figures = dict[str, float]
 
@@ -367,7 +367,7 @@ def run() -> Section:
     """All of it."""
     rows: list[Row] = []
     for kind, server in SERVERS.items():
-        broker = server()
+        broker = server(synced=True)
         try:
             rows += [*_pairs(kind, broker.url), _scaling(kind, broker.url)]
             what = f"{kind}: a running job elsewhere is canceled, p99"

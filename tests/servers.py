@@ -1,5 +1,9 @@
 """Real servers for tests: Debian's redis-server and postgresql, each on a free port of loopback
-with a folder of its own. Only starting, stopping, killing and pausing them may live here."""
+with a folder of its own. Only starting, stopping, killing and pausing them may live here.
+
+What a server has written outlives its kill, as the kernel has it. A sync is for power cuts, and no
+test cuts a server's power: none is asked for unless somebody says so, as benchmarks do.
+"""
 
 from __future__ import annotations
 
@@ -115,9 +119,10 @@ class RedisServer:
 
     Args:
         tls: what it shows; without, it speaks in clear.
+        synced: whether what it has answered is on its disk.
     """
 
-    def __init__(self, tls: Certificate | None = None) -> None:
+    def __init__(self, tls: Certificate | None = None, synced: bool = False) -> None:
         needs(shutil.which("redis-server"), "Debian's redis-server")
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
@@ -126,6 +131,7 @@ class RedisServer:
             self.url = f"rediss://127.0.0.1:{self.port}/0?ssl_ca_certs={tls.certificate}"
             self._listens = {"port": "0", "tls-port": str(self.port), "tls-auth-clients": "no"}
             self._listens |= {"tls-cert-file": str(tls.certificate), "tls-key-file": str(tls.key)}
+        self._syncs = "always" if synced else "no"
         self._folder = Path(tempfile.mkdtemp(prefix="redis-"))
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
@@ -137,7 +143,7 @@ class RedisServer:
             "bind": "127.0.0.1",
             "dir": str(self._folder),
             "appendonly": "yes",
-            "appendfsync": "always",
+            "appendfsync": self._syncs,
             "save": "",
         }
         flags = [part for name, value in options.items() for part in (f"--{name}", value)]
@@ -158,9 +164,10 @@ class PostgresServer:
 
     Args:
         tls: what it shows, and then it refuses who comes in clear.
+        synced: whether what it has answered is on its disk.
     """
 
-    def __init__(self, tls: Certificate | None = None) -> None:
+    def __init__(self, tls: Certificate | None = None, synced: bool = False) -> None:
         needs(POSTGRES_BIN, "Debian's postgresql")
         self.port = free_port()
         self.url = f"postgresql://{NOBODY}@127.0.0.1:{self.port}/postgres"
@@ -182,7 +189,7 @@ class PostgresServer:
             "-N",
         ]
         subprocess.run(command, check=True, capture_output=True, user=self._user, cwd="/")
-        self._more: dict[str, object] = {}
+        self._more: dict[str, object] = {"fsync": "on" if synced else "off"}
         if tls is not None:
             self._secure(tls)
         self.start()
@@ -195,7 +202,7 @@ class PostgresServer:
             if self._user is not None:
                 shutil.chown(self._data / name, self._user)
         (self._data / "pg_hba.conf").write_text("hostssl all all 127.0.0.1/32 trust\n")
-        self._more = {"ssl": "on", "ssl_cert_file": "tls.crt", "ssl_key_file": "tls.key"}
+        self._more |= {"ssl": "on", "ssl_cert_file": "tls.crt", "ssl_key_file": "tls.key"}
         self.url += f"?sslmode=verify-full&sslrootcert={tls.certificate}"
 
     def start(self) -> None:
