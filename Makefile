@@ -6,6 +6,7 @@
 # make lock   the exact versions anew, from the ranges
 #
 # PYTHON=python3.13 VENV=.venv-3.13 uses another interpreter.
+# ROUNDS=0.25 takes a quarter of the rounds of the long sweeps (tests/rounds.py), and still every test.
 
 PYTHON ?= $(shell sh scripts/python.sh)
 VENV ?= .venv

@@ -25,6 +25,7 @@ import httpx2
 import pytest
 
 from tests.e2e.conftest import Durable, Server, Servers, poll
+from tests.rounds import rounds
 from tests.servers import needs
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
@@ -443,7 +444,8 @@ def test_two_hundred_starts_of_many_with_one_key_are_one_batch(durable: Durable)
     assert durable.traces.by_job("before") == dict.fromkeys(ids, 1)
 
 
-QUEUE = 20_000
+BATCH = 2_000
+QUEUE = BATCH * rounds(10)
 
 
 @pytest.fixture
@@ -464,8 +466,8 @@ def test_a_restart_with_twenty_thousand_queued_jobs_runs_them_in_order(
     traces = str(durable.traces)
     server = durable(**settings)
     blocker = server.start("once", traces=traces, number=QUEUE, seconds=3600)
-    for first in range(0, QUEUE, 2_000):
-        batch = [{"traces": traces, "number": first + each} for each in range(2_000)]
+    for first in range(0, QUEUE, BATCH):
+        batch = [{"traces": traces, "number": first + each} for each in range(BATCH)]
         assert server.post("/start/once", batch).status_code == 202
     durable.traces.wait("before", blocker)
     assert server.counts()["queued"] == QUEUE

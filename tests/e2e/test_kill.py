@@ -15,10 +15,11 @@ import httpx2
 import pytest
 
 from tests.e2e.conftest import Durable, Server, poll
+from tests.rounds import rounds
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
-ROUNDS = 20
+ROUNDS = rounds(20)
 CLIENTS = 50
 ATTEMPTS = {"once": 1, "thrice": 3, "once_in_a_thread": 1}
 KILLED = -signal.SIGKILL

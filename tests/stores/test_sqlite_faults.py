@@ -30,6 +30,7 @@ from quart_app.stores.sqlite import writer as writer_module
 from quart_app.stores.sqlite.file import Connection, connect
 from quart_app.stores.sqlite.store import SQLiteStore
 from quart_app.testing import wait_until
+from tests.rounds import every, rounds
 from tests.stores.faults import (
     Disk,
     Failing,
@@ -47,7 +48,7 @@ T = TypeVar("T")
 
 # ---------------------------------------------------------------- power cuts
 
-IMAGES = 200
+IMAGES = rounds(200)
 """Disk images of one test: ten tests make 2,000."""
 
 
@@ -381,7 +382,7 @@ async def test_a_disk_that_fails_at_any_operation_makes_no_liar_of_the_store(
     """A call either has an answer, which is then true, also after a restart, or it says that the
     store is unavailable; it recovers by itself, and what is counted is there."""
     unavailable = 0
-    for first in range(part, part + PART):
+    for first in every(range(part, part + PART)):
         failing = Failing(first, length, error)
         unavailable += await work_on(tmp_path / f"{first}.db", failing)
         assert failing.failed == length, "the work is long enough to come to it"
@@ -395,7 +396,7 @@ async def test_a_disk_that_cannot_be_read_makes_no_liar_of_the_store(
 ) -> None:
     """The same, where reading fails."""
     unavailable = 0
-    for first in range(PART):
+    for first in every(range(PART)):
         failing = Failing(first, length, apsw.IOError, reads=True)
         unavailable += await work_on(tmp_path / f"{first}.db", failing)
     assert unavailable > 0
