@@ -15,6 +15,9 @@ WORKERS ?= 2
 PYTEST_ARGS ?=
 COVERAGE ?= 99
 
+# Tests start a thousand servers, and none of them is to compile the package anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: run test cover check bench lock clean
 
 run: $(VENV)/.run
