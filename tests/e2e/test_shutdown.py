@@ -13,14 +13,13 @@ import httpx2
 import pytest
 
 from tests.e2e.conftest import COMMANDS, Server, Servers
-from tests.rounds import rounds
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 DRAIN, GRACE, SLACK = 1.0, 1.0, 1.0
 CONNECTIONS = {"serve": 0.0, "hypercorn": 3.0}
 """Seconds that plain Hypercorn gives to open connections first (graceful_timeout)."""
-ROUNDS = rounds(10)
+ROUNDS = 10
 AT_ONCE = 5
 LOAD = 1.0
 """Seconds that starting processes on a busy machine may add to what is measured from outside."""
@@ -95,13 +94,13 @@ def test_sigterm_to_the_group_ends_every_kind_of_job_in_time(
             except BaseException as error:  # noqa: BLE001  # pragma: no cover - told below
                 failures.append(error)
 
-        some = [
+        rounds = [
             threading.Thread(target=one_round, args=(number,))
-            for number in range(first, min(first + AT_ONCE, ROUNDS))
+            for number in range(first, first + AT_ONCE)
         ]
-        for thread in some:
+        for thread in rounds:
             thread.start()
-        for thread in some:
+        for thread in rounds:
             thread.join()
         if failures:  # pragma: no cover - only when a round fails
             raise failures[0]
