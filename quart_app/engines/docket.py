@@ -195,7 +195,11 @@ class _FewConnections(RedisConnection):
         made = _FewAtOnce.from_url(
             self._normalized_url(), socket_timeout=ANSWER, socket_connect_timeout=ANSWER
         )
-        await made.initialize()
+        try:
+            await made.initialize()
+        except BaseException:  # It may have connected to some of the nodes.
+            await made.aclose()
+            raise
         return made
 
     @contextlib.asynccontextmanager

@@ -9,8 +9,11 @@ from collections.abc import Iterator
 import pytest
 from docket._redis import RedisConnection
 from redis.asyncio import Redis
+from redis.asyncio.cluster import RedisCluster
+from redis.exceptions import ConnectionError as RedisGone
 
 from quart_app.checks.engine import Ran
+from quart_app.engines.docket import _FewAtOnce, _FewConnections
 from tests.engines.brokers import (
     Kind,
     OfABrokerThatDies,
@@ -83,6 +86,19 @@ class TestDocketInACluster(OfEveryBroker):
     def url(self, cluster: Cluster) -> str:
         """That of one node."""
         return cluster.url
+
+    async def test_a_client_that_cannot_begin_leaves_no_connection(
+        self, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It may have reached some nodes before the one that does not answer."""
+
+        async def begin(client: _FewAtOnce) -> None:
+            await RedisCluster.initialize(client)
+            raise RedisGone("another node does not answer")
+
+        monkeypatch.setattr(_FewAtOnce, "initialize", begin)
+        with pytest.raises(RedisGone):
+            await _FewConnections(cluster.url)._create_cluster_client()
 
 
 @pytest.mark.slow
