@@ -110,7 +110,7 @@ class Backlog:
     def clear(self, task: Task) -> bool:
         """Whether a new job of this task may go to the engine without coming here: nothing waits
         before it, and nothing holds it back."""
-        if not task.unlimited or self.lagging or task.name in self._paused:
+        if not task.unlimited or self.lagging or (self._paused and task.name in self._paused):
             return False
         lane = task.run
         if self._turns[lane].waits or (self._behind and SHARED[lane] in self._behind):

@@ -59,7 +59,7 @@ class Durations:
 
     def on_ends(self, jobs: Iterable[Job]) -> None:
         """Take the durations of jobs that have ended."""
-        measure = self._measure
+        measure, seen, task = self._measure, None, None
         for job in jobs:
             if measure is not None:
                 seconds = measure(job)
@@ -69,9 +69,9 @@ class Durations:
                 seconds = job.finished_at - job.started_at
             if seconds is None:
                 continue
-            seen = self._seen.get(job.task)
-            if seen is None:
-                seen = self._seen[job.task] = _Seen()
+            if seen is None or job.task != task:  # Of many at once most are of one task.
+                task = job.task
+                seen = self._seen.get(task) or self._seen.setdefault(task, _Seen())
             seen.newest.append(seconds)
             seen.count += 1
 
