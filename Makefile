@@ -14,6 +14,7 @@ BIN := $(VENV)/bin
 WORKERS ?= 2
 PYTEST_ARGS ?=
 COVERAGE ?= 99
+COVERED ?= quart_app tests
 
 # Tests start a thousand servers, and none of them is to compile the package anew.
 unexport PYTHONDONTWRITEBYTECODE
@@ -32,7 +33,8 @@ test: $(VENV)/.test
 # call event), and coverage then takes lines for missing that have run.
 cover: $(VENV)/.test
 	$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 12) and "coverage needs Python >= 3.12: PYTHON=python3.13 VENV=.venv-3.13")'
-	$(BIN)/python -m pytest -n $(WORKERS) -o faulthandler_timeout=900 --cov --cov-report=term --cov-fail-under=$(COVERAGE) $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) -o faulthandler_timeout=900 $(COVERED:%=--cov=%) \
+		--cov-report=term --cov-fail-under=$(COVERAGE) $(PYTEST_ARGS)
 
 check: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -73,7 +73,7 @@ class MemoryStore:
         self._scheduled, self._expiring = Moments(), Moments()
         self._waiting = 0
         self._tasks: defaultdict[str, dict[Status, int]] = defaultdict(_no_counts)
-        self._seq = 0
+        self._order = self._seq = 0
         self._open = False
 
     async def open(self) -> None:
@@ -120,13 +120,14 @@ class MemoryStore:
             self._require_open()
         if self._waiting >= max_waiting:
             self._refuse(max_waiting)
+        self._order = order = self._order + 1
         self._seq = seq = self._seq + 1
         # Set in place: nobody else has seen this new object yet, and a copy costs twice as much.
-        force_setattr(job, "order", seq)
+        force_setattr(job, "order", order)
         force_setattr(job, "seq", seq)
         job_id = job.id
         self._jobs[job_id] = job
-        self._places.orders.append(seq)
+        self._places.orders.append(order)
         self._places.ids.append(job_id)
         self._waiting += 1
         self._tasks[job.task][job.status] += 1

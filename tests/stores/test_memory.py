@@ -63,6 +63,7 @@ class Naive:
         self.numbers: list[str] = []
         self.facts: list[tuple[str, bytes]] = []
         self.tasks: list[str] = []
+        self.order = 0
         self.seq = 0
 
     def find(self, job_id: str) -> Job | None:
@@ -85,21 +86,22 @@ class Naive:
             if key is not None and (task, known.key) == (jobs[0].task, key.key):
                 opened = [job for job in self.jobs if job.id in ids]
                 return KeyReused if known != key else (opened, False)
-        before = (list(self.jobs), self.seq)
+        before = (list(self.jobs), self.order, self.seq)
         added = []
         for job in jobs:
             kept = self.active(job.task, job.unique)
             if kept is None:
+                self.order += 1
                 self.seq += 1
-                self.jobs.append(kept := replace(job, order=self.seq, seq=self.seq))
+                self.jobs.append(kept := replace(job, order=self.order, seq=self.seq))
             added.append(kept)
-        new = self.seq - before[1]
+        new = self.order - before[1]
         waiting = [job.task for job in self.jobs if job.status in WAITING]
         full: type[Exception] | None = QueueFull if len(waiting) > MAX_WAITING else None
         if full is None and most is not None and waiting.count(jobs[0].task) > most:
             full = TaskFull
         if new and full is not None:
-            self.jobs, self.seq = before
+            self.jobs, self.order, self.seq = before
             return full
         if key is not None and new == len(jobs):
             self.keys.append((jobs[0].task, key, [job.id for job in jobs]))
