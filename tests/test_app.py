@@ -813,4 +813,5 @@ print(json.dumps({
         """Tests make many apps in one process: what they leave has to be collected."""
         before = gc.get_freeze_count()
         async with create_app([], **QUICK_END).test_app():
-            assert gc.get_freeze_count() == before
+            # Some of what the tests have set aside may have ended meanwhile.
+            assert gc.get_freeze_count() <= before
