@@ -272,7 +272,8 @@ class Hub:
         if isinstance(heard, JobEvent):
             if heard.job.status in TERMINAL:
                 self._tell_end(heard.job)
-            self._tell(heard.job)
+            if self._watchers:
+                self._tell(heard.job)
         else:
             self._tell_lines(heard.job_id, [heard.line])
 

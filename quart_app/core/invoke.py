@@ -104,8 +104,7 @@ class Invoker:
             value = task.function(**values)
             if task.is_async:
                 value = await value
-            # As most functions do.
-            ended = NOTHING if value is None else self._returned(value)
+            ended = self._returned(value)
         except BaseException as error:
             if not _inside(running):
                 raise
@@ -158,7 +157,7 @@ class Invoker:
         return self._failed(task, answer.code, answer.message, answer.traceback, verdict)
 
     def _returned(self, value: Any) -> Ended:
-        if value is None:
+        if value is None:  # As most functions do.
             return NOTHING
         try:
             payload = ENCODER.encode(value)

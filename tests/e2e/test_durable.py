@@ -33,7 +33,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 DRAIN, GRACE, SLACK = 1.0, 2.0, 1.0
 CONNECTIONS = {"serve": 0.0, "hypercorn": 3.0}
 """Seconds that plain Hypercorn gives to open connections first (graceful_timeout)."""
-LOAD = 2.0
+LOAD = 1.0
 """Seconds that a busy machine may add to what is measured from outside."""
 NO_TLS: dict[str, Any] = {"verify": False, "timeout": 30}
 
