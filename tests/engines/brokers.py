@@ -137,8 +137,15 @@ class OfEveryBroker:
         lanes: list[Lane] = ["loop", "thread", "process", "loop"]
         async with engine_of(kind.name, url, namespace, rooms=rooms) as engine:
             await engine.work(ran.run)
+
+            async def submit(job_id: str, lane: Lane) -> None:
+                try:
+                    await engine.submit(job_id, lane)
+                except StoreUnavailable:  # Of a busy machine: so many took it over two seconds.
+                    await engine.submit(job_id, lane)
+
             await asyncio.gather(
-                *(engine.submit(each, lanes[number % 4]) for number, each in enumerate(ids))
+                *(submit(each, lanes[number % 4]) for number, each in enumerate(ids))
             )
             await ran.until(1000)
             await engine.close()
