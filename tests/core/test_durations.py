@@ -50,6 +50,26 @@ def test_only_the_newest_hundred_are_kept() -> None:
     assert durations.observed("t") == Observed(600, 1.0, 1.0)
 
 
+def test_many_at_once_are_as_one_after_the_other() -> None:
+    """Of several tasks, with failures among them, and more than are kept."""
+    endings = [
+        replace(
+            DONE,
+            task="tuv"[each % 3],
+            status="failed" if each % 7 == 0 else "succeeded",
+            finished_at=10.0 + each,
+        )
+        for each in range(1_000)
+    ]
+    at_once, singly = Durations(), Durations()
+    at_once.on_ends(endings)
+    for each in endings:
+        singly.on_ends([each])
+    for task in "tuv":
+        assert at_once.observed(task) == singly.observed(task)
+        assert at_once.observed(task).count > 250
+
+
 @pytest.mark.parametrize("before", [0, 5, 100])
 def test_the_typical_duration_follows_soon(before: int) -> None:
     """It is worked out anew after a few endings, however often it is asked for."""
