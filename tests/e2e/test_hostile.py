@@ -21,9 +21,11 @@ def test_sys_exit_in_a_task_ends_that_job_only(servers: Servers, kind: str) -> N
     assert all(server.get("/healthz").status_code == 200 for _ in range(100))
 
 
-def test_a_task_that_swallows_its_cancel_is_never_shown_canceled(servers: Servers) -> None:
+def test_a_task_that_swallows_its_cancel_is_never_shown_canceled(
+    servers: Servers, kind: str
+) -> None:
     """It shows cancel_requested, then unresponsive, then how it really ended."""
-    server = servers("serve", grace=0.3)
+    server = servers(kind, grace=0.3)
     job_id = server.start("stubborn", seconds=1.5)
     server.until(job_id, "running")
     assert server.post(f"/cancel/{job_id}").status_code == 202
@@ -37,9 +39,9 @@ def test_a_task_that_swallows_its_cancel_is_never_shown_canceled(servers: Server
     assert ended["cancel_requested"] is not None
 
 
-def test_what_blocks_the_loop_is_named(servers: Servers) -> None:
+def test_what_blocks_the_loop_is_named(servers: Servers, kind: str) -> None:
     """/healthz and the log name the job and the line."""
-    server = servers("serve")
+    server = servers(kind)
     job_id = server.start("block", seconds=0.5)
     server.job(job_id, wait=10)
     blocked = server.get("/healthz").json()["blocked"]
@@ -78,9 +80,9 @@ def flood(server: Server, requests: int) -> dict[int, int]:
     return statuses
 
 
-def test_a_flood_past_the_limit_is_refused_in_bounded_memory(servers: Servers) -> None:
+def test_a_flood_past_the_limit_is_refused_in_bounded_memory(servers: Servers, kind: str) -> None:
     """What is accepted is as many as may run and wait; the rest gets 503 and costs nothing."""
-    server = servers("serve", max_running=100, max_queued=200, drain=0, grace=1)
+    server = servers(kind, max_running=100, max_queued=200, drain=0, grace=1)
     flood(server, 1_000)
     before = server.rss()
     statuses = flood(server, 5_000)
