@@ -51,8 +51,10 @@ class Connection(ASGIHTTPConnection):
         finally:
             self._over = True
             later.cancel()
-            if self._other is not None:
-                await self._join(self._other, mine)
+            other, self._other = self._other, None
+            del self._other_half  # As the task it leads back here: the collector has nothing to do.
+            if other is not None:
+                await self._join(other, mine)
 
     def _split(self, mine: asyncio.Task[Any]) -> None:
         """The loop has come round, and the server's task waits."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from quart import Quart, request
+from quart import Quart, Request, request
 from quart.asgi import ASGIHTTPConnection
 from werkzeug.exceptions import NotFound
 
@@ -230,6 +232,36 @@ class TestAsQuarts:
             holder.may_go_on.set()
             with pytest.raises(ConnectionError, match="cut"):
                 await asked
+
+    async def test_nothing_of_a_request_is_left_for_the_collector(
+        self, kind: type[ASGIHTTPConnection]
+    ) -> None:
+        """A request and its body go when it is answered, or its client has gone."""
+        seen: list[weakref.ref[Request]] = []
+        gc.disable()
+        try:
+            for news in ([], [GONE]):
+                holder = Holder()
+
+                async def view(holder: Holder = holder) -> str:
+                    current: Any = request
+                    seen.append(weakref.ref(current._get_current_object()))
+                    return await holder.view()
+
+                line = Line(app_of(kind, view))
+                asked = asyncio.create_task(line())
+                line.give(part(BODY))
+                await holder.begun.wait()
+                line.give(*news)
+                await turn(3)
+                holder.may_go_on.set()
+                await asked
+                assert (line.status is None) == bool(news)
+                del asked
+                await turn(3)
+                assert seen.pop()() is None
+        finally:
+            gc.enable()
 
 
 class TestOurs:
