@@ -21,9 +21,10 @@ class Connection(ASGIHTTPConnection):
 
     Quart reads each request in one task, handles it in another, and waits for both in the server's.
     Nearly always there is nothing to wait for: the body came with the request, and the answer is
-    made at once. So here the server's own task reads and then handles, which takes a fifth less
-    time. Only where it still waits when the event loop comes round, another task does the other
-    half: so a handler begins before a slow body has ended, and ends when its client has gone.
+    made at once. So here the server's own task reads and then handles, which costs a sixth less
+    (docs/benchmarks.md). Only where it still waits when the event loop comes round, another task
+    does the other half: so a handler begins before a slow body has ended, and ends when its client
+    has gone.
     """
 
     _other: asyncio.Task[None] | None = None
