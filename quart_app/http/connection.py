@@ -10,7 +10,6 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
 
-from quart import Request
 from quart.asgi import ASGIHTTPConnection
 
 from quart_app.http.edge import Receive, Send
@@ -23,8 +22,8 @@ class Connection(ASGIHTTPConnection):
     Nearly always there is nothing to wait for: the body came with the request, and the answer is
     made at once. So here the server's own task reads and then handles, which costs a sixth less
     (docs/benchmarks.md). Only where it still waits when the event loop comes round, another task
-    does the other half: so a handler begins before a slow body has ended, and ends when its client
-    has gone.
+    is made: to see that the client goes, which ends the handler; or, where the body is slow, to
+    handle the request in Quart's own way.
     """
 
     _other: asyncio.Task[None] | None = None
@@ -34,18 +33,21 @@ class Connection(ASGIHTTPConnection):
     async def __call__(self, receive: Receive, send: Send) -> None:
         loop = asyncio.get_running_loop()
         mine: asyncio.Task[Any] = asyncio.current_task(loop)  # type: ignore[assignment]
-        request = self._create_request_from_scope(send)
+        relay = _Relay(receive)
+        handle = super().__call__  # In Quart's own way, all of it.
         self._other_half: Callable[[], Coroutine[Any, Any, None]]
-        self._other_half = partial(self.handle_request, request, send)
+        self._other_half = lambda: handle(relay.share(), send)
         later = loop.call_soon(self._split, mine)
         try:
-            if not await _read(request, receive):
-                return  # The client has gone; if a handler has begun, it is ended below.
-            if self._other is None:
-                self._other_half = partial(self.handle_messages, request, receive)
+            body = await relay.read()
+            if self._other is not None:
+                self._over = True
+                await self._other
+            elif body is not None:
+                request = self._create_request_from_scope(send)
+                request.body.set_result(body)
+                self._other_half = partial(_gone, receive)
                 await self.handle_request(request, send)
-            else:
-                await self.handle_messages(request, receive)
         except asyncio.CancelledError:
             if not self._interrupted or mine.cancelling() > 1:
                 raise
@@ -63,7 +65,7 @@ class Connection(ASGIHTTPConnection):
         self._other.add_done_callback(lambda _: self._interrupt(mine))
 
     def _interrupt(self, mine: asyncio.Task[Any]) -> None:
-        """The other half is over: the client has gone, or has been answered."""
+        """The other task is over: the client has gone, or has been answered."""
         if not self._over:
             self._interrupted = mine.cancel()
 
@@ -76,14 +78,45 @@ class Connection(ASGIHTTPConnection):
             other.result()
 
 
-async def _read(request: Request, receive: Receive) -> bool:
-    """Read the whole body; whether the client is still there."""
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            return False
-        if message["type"] == "http.request":
-            request.body.append(message.get("body", b""))
+class _Relay:
+    """What comes from the client, until somebody else reads it, too: who begins at its beginning.
+
+    Args:
+        receive: of the server.
+    """
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._news: list[Any] = []
+        self._next: asyncio.Event | None = None
+
+    async def read(self) -> bytes | None:
+        """The whole body; None where the client has gone first, or somebody else reads now."""
+        body = bytearray()
+        while True:
+            message = await self._receive()
+            self._news.append(message)
+            if self._next is not None:
+                self._next.set()
+                return None
+            if message["type"] == "http.disconnect":
+                return None
+            body += message.get("body", b"")
             if not message.get("more_body", False):
-                request.body.set_complete()
-                return True
+                return bytes(body)
+
+    def share(self) -> Receive:
+        """From now on somebody else reads; `read` still takes the message that it waits for."""
+        self._next = asyncio.Event()
+        return self._receive_all
+
+    async def _receive_all(self) -> Any:
+        if not self._news and self._next is not None:
+            await self._next.wait()
+        return self._news.pop(0) if self._news else await self._receive()
+
+
+async def _gone(receive: Receive) -> None:
+    """Wait until the client has gone."""
+    while (await receive())["type"] != "http.disconnect":
+        pass

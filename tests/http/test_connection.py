@@ -44,6 +44,8 @@ class Line:
         self._news: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self.sent: list[dict[str, Any]] = []
         self.error: Exception | None = None
+        self.in_vain = False
+        """Whether a handler may answer who has gone: Quart 0.23 raises that to the server."""
 
     def give(self, *messages: dict[str, Any]) -> None:
         """What comes from the client."""
@@ -55,6 +57,8 @@ class Line:
         if self.error is not None:
             raise self.error
         self.sent.append(message)
+        if message["type"] == "http.response.body" and not message.get("more_body", False):
+            self.give(GONE)  # As servers say it when all is over.
 
     async def __call__(self) -> int:
         """Let the request be handled in this task; how often that is being canceled then."""
@@ -72,7 +76,11 @@ class Line:
             "server": ("127.0.0.1", 2),
             "extensions": {},
         }
-        await self._app(scope, self._news.get, self.send)
+        try:
+            await self._app(scope, self._news.get, self.send)
+        except ExceptionGroup:
+            if not self.in_vain:
+                raise
         await asyncio.sleep(0)  # What would still interrupt this task does it here.
         task = asyncio.current_task()
         assert task is not None
@@ -192,6 +200,7 @@ class TestAsQuarts:
             holder = Holder()
             holder.swallows = True
             line = Line(app_of(kind, holder.view))
+            line.in_vain = True
             asked = asyncio.create_task(line())
             line.give(*parts)
             await holder.begun.wait()
@@ -225,13 +234,14 @@ class TestAsQuarts:
         for parts in ([part(BODY)], [part(BODY[:5], True)]):
             holder = Holder()
             line = Line(app_of(kind, holder.view))
-            line.error = ConnectionError("the line is cut")
+            line.error = ValueError("the line is cut")
             asked = asyncio.create_task(line())
             line.give(*parts)
             await holder.begun.wait()
             holder.may_go_on.set()
-            with pytest.raises(ConnectionError, match="cut"):
+            with pytest.raises((ValueError, ExceptionGroup)) as raised:
                 await asked
+            assert line.error in (raised.value, *getattr(raised.value, "exceptions", ()))
 
     async def test_nothing_of_a_request_is_left_for_the_collector(
         self, kind: type[ASGIHTTPConnection]
@@ -283,16 +293,13 @@ class TestOurs:
         assert seen == [BODY, asyncio.current_task(), before]
         assert line.body == b"quick"
 
-    @pytest.mark.parametrize("parts", [[part(BODY)], [part(BODY[:5], True)]])
     @pytest.mark.parametrize("gone", [False, True])
-    async def test_a_server_that_cancels_cancels_the_handler(
-        self, parts: list[dict[str, Any]], gone: bool
-    ) -> None:
+    async def test_a_server_that_cancels_cancels_the_handler(self, gone: bool) -> None:
         """Also where the client goes at the same moment: that is not mistaken for it."""
         holder = Holder()
         line = Line(app_of(Connection, holder.view))
         asked = asyncio.create_task(line())
-        line.give(*parts)
+        line.give(part(BODY))
         await holder.begun.wait()
         await asyncio.sleep(0)
         if gone:
@@ -328,6 +335,7 @@ class Story(NamedTuple):
         """Nothing is left waiting or running, who stays is answered, and that a client has gone
         is not held to be a cancel."""
         line = Line(app_of(kind, self._view))
+        line.in_vain = self.swallows
         asked = asyncio.create_task(line())
         for pause, message in self.messages:
             await turn(pause)
