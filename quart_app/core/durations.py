@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 
 import msgspec
 
 from quart_app.domain.jobs import Job
-from quart_app.domain.status import Status
 
 KEPT = 100
 """Newest durations of each task that are kept: enough for a 95th percentile, 1 kB."""
@@ -41,56 +40,40 @@ class _Seen:
         """The count from which on `typical` is worked out anew."""
 
 
-def _by_task(jobs: Sequence[Job]) -> Mapping[str, Sequence[Job]]:
-    tasks = {job.task for job in jobs}
-    if len(tasks) <= 1:  # As nearly always.
-        return dict.fromkeys(tasks, jobs)
-    grouped: dict[str, list[Job]] = {task: [] for task in tasks}
-    for job in jobs:
-        grouped[job.task].append(job)
-    return grouped
-
-
-def _ran(job: Job) -> float | None:
-    """Seconds from its begin to its end."""
-    if job.started_at is None or job.finished_at is None:
-        return None
-    return job.finished_at - job.started_at
-
-
 class Durations:
     """The newest durations of each task.
 
     Args:
-        measure: seconds of a job that has ended, or None; by default how long it ran.
-        status: of the jobs that count; None for all.
+        measure: seconds of a job that has ended, or None; by default how long one ran that has
+            succeeded.
 
     >>> durations = Durations()
     >>> durations.observed("report")
     Observed(count=0, p50=None, p95=None)
     """
 
-    def __init__(
-        self,
-        measure: Callable[[Job], float | None] = _ran,
-        status: Status | None = "succeeded",
-    ) -> None:
+    def __init__(self, measure: Callable[[Job], float | None] | None = None) -> None:
         self._measure = measure
-        self._status = status
         self._seen: dict[str, _Seen] = {}
         self._saved: dict[str, int] = {}
 
-    def on_ends(self, jobs: Sequence[Job]) -> None:
+    def on_ends(self, jobs: Iterable[Job]) -> None:
         """Take the durations of jobs that have ended."""
-        if self._status is not None:
-            jobs = [job for job in jobs if job.status == self._status]
-        for task, own in _by_task(jobs).items():
-            # Of many at once the newest are measured, which push all others out, and all counted.
-            took = [seconds for job in own[-KEPT:] if (seconds := self._measure(job)) is not None]
-            if took:
+        measure, seen, task = self._measure, None, None
+        for job in jobs:
+            if measure is not None:
+                seconds = measure(job)
+            elif job.status != "succeeded" or job.started_at is None or job.finished_at is None:
+                continue
+            else:
+                seconds = job.finished_at - job.started_at
+            if seconds is None:
+                continue
+            if seen is None or job.task != task:  # Of many at once most are of one task.
+                task = job.task
                 seen = self._seen.get(task) or self._seen.setdefault(task, _Seen())
-                seen.newest.extend(took)
-                seen.count += len(took) + max(0, len(own) - KEPT)
+            seen.newest.append(seconds)
+            seen.count += 1
 
     def load(self, task: str, kept: bytes) -> None:
         """Take over what an earlier process has seen of a task; `unsaved` has made it."""

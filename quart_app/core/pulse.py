@@ -33,7 +33,7 @@ class Pulse:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self.waits = Durations(_waited, status=None)
+        self.waits = Durations(_waited)
         self._buckets: deque[dict[Status, int]] = deque(maxlen=BUCKETS)
         self._open: dict[Status, int] = {}
         self._newest = int(clock() // BUCKET) - 1
@@ -42,14 +42,14 @@ class Pulse:
         self._advance(clock())
 
     def on_ends(self, jobs: Sequence[Job]) -> None:
-        """Take jobs that have ended, one or more. Called with all: so it counts and does little
-        else, and those that came together count where the last of them ended."""
-        at = jobs[-1].finished_at
-        if at is not None and at >= self._until:
-            self._advance(at)
-        statuses = [job.status for job in jobs]
-        for status in ENDED:
-            self._open[status] += statuses.count(status)
+        """Take jobs that have ended. Called with all, so it counts and does little else."""
+        opened, until = self._open, self._until
+        for job in jobs:
+            at = job.finished_at
+            if at is not None and at >= until:
+                self._advance(at)
+                opened, until = self._open, self._until
+            opened[job.status] += 1
         self._seen += len(jobs)
         every = 1 if self._seen <= ALL else SOME
         self.waits.on_ends(jobs[-1 - self._seen % every :: -every])

@@ -6,13 +6,11 @@ Nothing may live here that answers; what cannot be read is raised as an error of
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import json
 import math
 import re
 from collections.abc import Iterable
-from contextlib import AbstractAsyncContextManager
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
@@ -59,9 +57,17 @@ async def read_body(request: Request, fields: Fields, limits: Limits) -> bytes:
     message = f"The body may have {limits.max_body} bytes"
     if length.isdigit() and int(length) > limits.max_body:
         raise BodyTooLarge(message)
+    complete = getattr(request.body, "_complete", None)
+    if complete is not None and complete.is_set():  # It is here already, as nearly always.
+        # A timer costs more than reading a small body, and its entry in the loop keeps the
+        # request's context, and so the body, until the time is over, even when it is canceled.
+        whole: bytes = await request.body
+        if len(whole) > limits.max_body:
+            raise BodyTooLarge(message)
+        return whole
     body = b""
     try:
-        async with _in_time(request, limits.body_timeout):
+        async with asyncio.timeout(limits.body_timeout):
             async for part in request.body:
                 body += part
                 if len(body) > limits.max_body:
@@ -69,19 +75,6 @@ async def read_body(request: Request, fields: Fields, limits: Limits) -> bytes:
     except TimeoutError:
         raise RequestTimeout(f"The body did not come within {limits.body_timeout:g} s") from None
     return body
-
-
-def _in_time(request: Request, seconds: float) -> AbstractAsyncContextManager[object]:
-    """A limit of time for the body; none where it is here already, which is nearly always.
-
-    A timer costs more than reading a small body, and its entry in the loop keeps the request's
-    context, and so the body, until the time is over, even when it is canceled.
-    """
-    complete = getattr(request.body, "_complete", None)
-    return _NO_LIMIT if complete is not None and complete.is_set() else asyncio.timeout(seconds)
-
-
-_NO_LIMIT = contextlib.nullcontext()
 
 
 async def read_json(request: Request, fields: Fields, limits: Limits) -> tuple[bytes, Any]:
