@@ -25,7 +25,6 @@ from quart_app.domain.errors import InvalidSetting, JobsError
 from quart_app.domain.tasks import Catalog, Task
 from quart_app.domain.workers import Kind
 from quart_app.http import problems
-from quart_app.http.connection import Connection
 from quart_app.http.dashboard import DashboardRoutes
 from quart_app.http.edge import Edge
 from quart_app.http.insight import InsightRoutes
@@ -284,7 +283,6 @@ def create_app(tasks: Iterable[Task | ModuleType] = (), **config: Any) -> Quart:
     """
     app = Quart("quart_app", static_folder=None)
     app.config.update(config)
-    app.asgi_http_class = Connection
     app.config["MAX_CONTENT_LENGTH"] = None  # Our routes bound their bodies: QUART_APP_MAX_BODY.
     tasks = list(tasks)
     jobs = Jobs(tasks=tasks)
