@@ -211,8 +211,10 @@ class _FewConnections(RedisConnection):
         try:
             yield pubsub
         finally:
-            await pubsub.aclose()  # type: ignore[no-untyped-call]
-            await pool.aclose()
+            try:
+                await pubsub.aclose()  # type: ignore[no-untyped-call]
+            finally:  # Also where that is canceled.
+                await pool.aclose()
 
 
 class _FewOfAPool(BlockingConnectionPool):
@@ -222,9 +224,11 @@ class _FewOfAPool(BlockingConnectionPool):
     """Who asks the Sentinels; the connections have but a weak reference to it."""
 
     async def aclose(self) -> None:
-        await super().aclose()
-        if self.through is not None:
-            await self.through.aclose()
+        try:
+            await super().aclose()
+        finally:
+            if self.through is not None:
+                await self.through.aclose()
 
 
 class _FewAtOnce(RedisCluster):

@@ -139,10 +139,9 @@ class OfEveryBroker:
             await engine.work(ran.run)
 
             async def submit(job_id: str, lane: Lane) -> None:
-                try:
-                    await engine.submit(job_id, lane)
-                except StoreUnavailable:  # Of a busy machine: so many took it over two seconds.
-                    await engine.submit(job_id, lane)
+                while True:  # On a busy machine so many may take over two seconds.
+                    with contextlib.suppress(StoreUnavailable):
+                        return await engine.submit(job_id, lane)
 
             await asyncio.gather(
                 *(submit(each, lanes[number % 4]) for number, each in enumerate(ids))

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 from docket._redis import RedisConnection
 from redis.asyncio import Redis
+from redis.asyncio.client import PubSub
 from redis.asyncio.cluster import RedisCluster
 from redis.exceptions import ConnectionError as RedisGone
 
@@ -99,6 +100,20 @@ class TestDocketInACluster(OfEveryBroker):
         monkeypatch.setattr(_FewAtOnce, "initialize", begin)
         with pytest.raises(RedisGone):
             await _FewConnections(cluster.url)._create_cluster_client()
+
+    async def test_who_listens_and_is_canceled_at_the_end_leaves_no_connection(
+        self, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As at a shutdown whose time is over."""
+
+        async def canceled(pubsub: PubSub) -> None:
+            raise asyncio.CancelledError
+
+        monkeypatch.setattr(PubSub, "aclose", canceled)
+        async with _FewConnections(cluster.url) as connection:
+            with pytest.raises(asyncio.CancelledError):
+                async with connection._cluster_pubsub() as pubsub:
+                    await pubsub.subscribe("a")
 
 
 @pytest.mark.slow
