@@ -96,10 +96,8 @@ class Patience:
 
     def __call__(self, message: Any) -> Awaitable[None]:
         if message["type"] == "http.response.start":
-            for name, value in message.get("headers", ()):
-                if name == b"content-type":
-                    self._stream = EVENT_STREAM in value
-                    break  # The first one, as a rule.
+            values = [value for _, value in message.get("headers", ())]
+            self._stream = EVENT_STREAM in b"\n".join(values)
         return self._in_time(message) if self._stream else self._send(message)
 
     async def _in_time(self, message: Any) -> None:

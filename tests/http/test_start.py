@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import msgspec
 import pytest
+from quart import request
 
 from quart_app import task
 from tests.http.support import Stage, checked, problem, serving
@@ -65,6 +66,19 @@ async def test_no_body_is_an_empty_object() -> None:
         assert (await api.start("nap"))["args"] == {"seconds": 3.0}
         answer = await api.send("/start/nap", b"", "text/plain")
         assert answer.status == 202
+
+
+async def test_a_hook_of_the_app_may_read_the_body_first() -> None:
+    """As one that checks a signature: the route finds all of it."""
+    seen: list[str | bytes] = []
+
+    async def check() -> None:
+        seen.append(await request.get_data())
+
+    async with serving(report) as api:
+        api.app.before_request(check)
+        assert (await api.start("report", {"month": 3}))["args"]["month"] == 3
+    assert [msgspec.json.decode(each) for each in seen] == [{"month": 3}]
 
 
 @pytest.mark.parametrize(
