@@ -67,10 +67,8 @@ class MemoryStore:
         self._children: dict[str, dict[str, None]] = {}
         self._facts: dict[str, bytes] = {}
         self._places = Places()
-        # By final status: ids, the one that ended first first, and beside each the bytes of its
-        # data; and the bytes of all, also those of steps and logs.
+        # By final status: ids, the one that ended first first, and the bytes of their data.
         self._finished: dict[Status, deque[str]] = {status: deque() for status in TERMINAL}
-        self._sizes: dict[Status, deque[int]] = {status: deque() for status in TERMINAL}
         self._finished_size: dict[Status, int] = dict.fromkeys(TERMINAL, 0)
         self._scheduled, self._expiring = Moments(), Moments()
         self._waiting = 0
@@ -223,7 +221,6 @@ class MemoryStore:
         """What follows of a job's end."""
         job_id, status, size = job.id, job.status, job.size
         self._finished[status].append(job_id)
-        self._sizes[status].append(size)
         if self._steps or self._logs.any:
             size += self._extra(job_id)
         self._finished_size[status] += size
@@ -355,12 +352,11 @@ class MemoryStore:
         """Forget so many finished jobs, those that ended first; how many those are."""
         if many <= 0:
             return 0
-        forget, oldest, tasks = self._jobs.pop, self._finished[status].popleft, self._tasks
-        its_size, size = self._sizes[status].popleft, 0
+        forget, oldest, tasks, size = self._jobs.pop, self._finished[status].popleft, self._tasks, 0
         for _ in range(many):
             job_id = oldest()
             job = forget(job_id)
-            size += its_size()
+            size += job.size
             tasks[job.task][status] -= 1
             if job.parent is not None or job.key is not None:
                 self._unlink(job)
