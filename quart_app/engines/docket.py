@@ -9,24 +9,18 @@ import contextlib
 import contextvars
 import functools
 import logging
-from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 from docket import Docket, Worker
-from docket._redis import RedisConnection
-from docket._redis_sentinel import OwnedSentinelConnectionPool
 from docket.dependencies import AdmissionBlocked, Dependency, current_execution, current_worker
-from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
-from redis.asyncio.client import PubSub
-from redis.asyncio.cluster import RedisCluster
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisGone
 from redis.exceptions import RedisError, ResponseError
 
 from quart_app.domain.tasks import LANES, Lane
 from quart_app.engines.delivery import ANSWER, BrokerEngine, Gone, first_of, logger
+from quart_app.engines.docket_connections import FewConnections
 
 POLL = timedelta(seconds=0.2)
 """How long one read waits for a job: what stopping may take. A job that comes ends the wait."""
@@ -36,8 +30,6 @@ DUE = timedelta(seconds=0.25)
 """How often it looks for what is to be delivered again."""
 FORGOTTEN = 3600.0
 """Seconds after which Redis forgets a worker that has not asked for jobs any more."""
-CONNECTIONS = 16
-"""Connections of one lane: four are always in use."""
 TASK = "job"
 
 
@@ -66,6 +58,7 @@ class DocketEngine(BrokerEngine):
         super().__init__("Redis", rooms, lease, worker, context)
         self._url = url
         self._namespace = namespace
+        self._commands = dict[str, Any]()
         self._dockets: dict[Lane, Docket] = {}
         self._stack = contextlib.AsyncExitStack()
         self._opening = asyncio.Lock()
@@ -88,7 +81,10 @@ class DocketEngine(BrokerEngine):
                     heartbeat_interval=timedelta(seconds=30),
                     execution_ttl=timedelta(0),  # The store knows what became of a job.
                 )
-                docket._redis = _FewConnections(self._url)
+                docket._redis = FewConnections(self._url, self._commands)
+                # Who strikes jobs would take them away behind the store's back, so nobody
+                # listens for that: it would be one connection more for each lane.
+                docket.url = cast(str, None)
                 docket.tasks.clear()
                 docket.register(functools.partial(self._deliver, lane), names=[TASK])
                 self._dockets[lane] = await self._stack.enter_async_context(docket)
@@ -161,115 +157,6 @@ class DocketEngine(BrokerEngine):
         async with self._opening:
             self._dockets.clear()
             await self._stack.aclose()
-
-
-class _FewConnections(RedisConnection):
-    """Docket claims each job over a connection of its own, and a pool that has none left fails:
-    a hundred jobs at once cut the worker off. Here they wait for one.
-
-    A network that fell silent must not be waited for: TCP sends again later and later. Only who
-    listens may hear nothing for long.
-    """
-
-    async def _connection_pool_from_url(
-        self, decode_responses: bool = False, protocol: int | None = None
-    ) -> ConnectionPool:
-        pool = await super()._connection_pool_from_url(decode_responses, protocol)
-        answer = ANSWER if protocol is None else None  # Where it names one, docket listens.
-        limits = {"socket_connect_timeout": ANSWER, "socket_timeout": answer}
-        few = _FewOfAPool(
-            max_connections=CONNECTIONS,
-            timeout=ANSWER,
-            connection_class=_says_it_is_cut(pool.connection_class),
-            **{**pool.connection_kwargs, **limits},
-        )
-        if isinstance(pool, OwnedSentinelConnectionPool):
-            _ask_soon(pool.sentinel_clients)
-            few.through = pool
-        else:
-            await pool.aclose()
-        return few
-
-    async def _create_cluster_client(self) -> RedisCluster:
-        # As docket's, but for what waits and for how long.
-        made = _FewAtOnce.from_url(
-            self._normalized_url(), socket_timeout=ANSWER, socket_connect_timeout=ANSWER
-        )
-        try:
-            await made.initialize()
-        except BaseException:  # It may have connected to some of the nodes.
-            await made.aclose()
-            raise
-        return made
-
-    @contextlib.asynccontextmanager
-    async def _cluster_pubsub(self) -> AsyncGenerator[PubSub]:
-        # Docket's connects to one node for as long as it lives: where that dies, nobody listens.
-        pool = self._create_node_pool()
-        pool.connection_kwargs["socket_connect_timeout"] = ANSWER
-        pubsub = Redis(connection_pool=pool).pubsub()
-        try:
-            yield pubsub
-        finally:
-            try:
-                await pubsub.aclose()  # type: ignore[no-untyped-call]
-            finally:  # Also where that is canceled.
-                await pool.aclose()
-
-
-class _FewOfAPool(BlockingConnectionPool):
-    """The connections of a pool, and what tells them where to connect to."""
-
-    through: ConnectionPool | None = None
-    """Who asks the Sentinels; the connections have but a weak reference to it."""
-
-    async def aclose(self) -> None:
-        try:
-            await super().aclose()
-        finally:
-            if self.through is not None:
-                await self.through.aclose()
-
-
-class _FewAtOnce(RedisCluster):
-    """A client of a cluster that never has more connections to a node than a pool would."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        kind = self.connection_kwargs["connection_class"]
-        self.connection_kwargs["connection_class"] = _says_it_is_cut(kind)
-        self._room = asyncio.Semaphore(CONNECTIONS)
-
-    async def execute_command(self, *args: Any, **options: Any) -> Any:
-        async with self._room:
-            return await super().execute_command(*args, **options)
-
-
-def _ask_soon(sentinels: Sequence[Redis]) -> None:
-    """They are asked one after the other: also where all but the last are gone, there has to be
-    time for it, and whoever answered is asked first from then on."""
-    seconds = ANSWER / (len(sentinels) + 1)
-    for each in sentinels:
-        each.connection_pool.connection_kwargs |= {
-            "socket_timeout": seconds,
-            "socket_connect_timeout": seconds,
-            "retry": Retry(NoBackoff(), 0),
-        }
-
-
-def _says_it_is_cut(kind: type[Any]) -> type[Any]:
-    """A connection of redis-py that is told to be cut as one: asyncio of Python 3.13.0 raises an
-    AttributeError where it is written to, which neither docket nor redis-py take for that."""
-
-    class Cut(kind):  # type: ignore[misc]
-        async def send_packed_command(self, *args: Any, **options: Any) -> None:
-            try:
-                await super().send_packed_command(*args, **options)
-            except AttributeError as error:
-                await self.disconnect(nowait=True)
-                raise RedisGone(f"the connection was cut ({error})") from error
-
-    return Cut
 
 
 class _Session(Dependency[None]):

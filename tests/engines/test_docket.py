@@ -5,16 +5,20 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterator
+from typing import Any, cast
 
 import pytest
 from docket._redis import RedisConnection
+from docket.strikelist import Operator, Strike
 from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 from redis.asyncio.cluster import RedisCluster
 from redis.exceptions import ConnectionError as RedisGone
 
 from quart_app.checks.engine import Ran
-from quart_app.engines.docket import _FewAtOnce, _FewConnections
+from quart_app.domain.tasks import LANES
+from quart_app.engines.docket import DocketEngine
+from quart_app.engines.docket_connections import FewAtOnce, FewConnections
 from tests.engines.brokers import (
     Kind,
     OfABrokerThatDies,
@@ -93,13 +97,13 @@ class TestDocketInACluster(OfEveryBroker):
     ) -> None:
         """It may have reached some nodes before the one that does not answer."""
 
-        async def begin(client: _FewAtOnce) -> None:
+        async def begin(client: FewAtOnce) -> None:
             await RedisCluster.initialize(client)
             raise RedisGone("another node does not answer")
 
-        monkeypatch.setattr(_FewAtOnce, "initialize", begin)
+        monkeypatch.setattr(FewAtOnce, "initialize", begin)
         with pytest.raises(RedisGone):
-            await _FewConnections(cluster.url)._create_cluster_client()
+            await FewConnections(cluster.url)._create_cluster_client()
 
     async def test_who_listens_and_is_canceled_at_the_end_leaves_no_connection(
         self, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
@@ -110,10 +114,38 @@ class TestDocketInACluster(OfEveryBroker):
             raise asyncio.CancelledError
 
         monkeypatch.setattr(PubSub, "aclose", canceled)
-        async with _FewConnections(cluster.url) as connection:
+        async with FewConnections(cluster.url) as connection:
             with pytest.raises(asyncio.CancelledError):
                 async with connection._cluster_pubsub() as pubsub:
                     await pubsub.subscribe("a")
+
+    async def test_what_its_commands_are_is_asked_once(
+        self, cluster: Cluster, namespace: str
+    ) -> None:
+        """And not by each client for itself: the answer is long, and read in Python it holds up a
+        start that comes at the beginning."""
+
+        def asked() -> int:
+            each = [node.ask("INFO", "commandstats") for node in cluster.nodes]
+            return sum(stats.get("cmdstat_command", {"calls": 0})["calls"] for stats in each)
+
+        before, ran = asked(), Ran()
+        ran.gate.set()
+        async with engine_of("docket", cluster.url, namespace) as engine:
+            await engine.work(ran.run)
+            for lane in LANES:
+                await engine.submit(lane, lane)
+            await ran.until(len(LANES))
+            for docket in cast(DocketEngine, engine)._dockets.values():  # As after a failover.
+                client = docket._redis._cluster_client
+                assert client is not None
+                client._initialize = True
+                await client.ping()
+            await engine.submit("after", "loop")
+            await ran.until(len(LANES) + 1)
+            await engine.close()
+            await engine.idle()
+        assert asked() - before == 1
 
 
 @pytest.mark.slow
@@ -141,6 +173,26 @@ async def test_redis_keeps_nothing_of_what_is_done(
         streams = [f"{namespace}:{lane}:stream".encode() for lane in ("loop", "process", "thread")]
         leases = b":leases:"
         assert [key for key in keys if leases not in key] == streams
+
+
+@pytest.mark.slow
+async def test_nobody_listens_for_strikes(redis_server: RedisServer, namespace: str) -> None:
+    """Docket's own way to hold jobs back would be a connection more for each lane, and what it
+    struck would be gone where the store knows nothing of it."""
+    ran = Ran()
+    ran.gate.set()
+    async with Redis.from_url(redis_server.url) as redis:
+        strike = cast(Any, Strike("job", None, Operator.EQUAL, None).as_message())
+        for lane in LANES:
+            await redis.xadd(f"{namespace}:{lane}:strikes", strike)
+        async with engine_of("docket", redis_server.url, namespace) as engine:
+            await engine.work(ran.run)
+            for lane in LANES:
+                await engine.submit(lane, lane)
+            await ran.until(len(LANES))
+            waiting = {each["cmd"] for each in await redis.client_list()}
+            assert "xreadgroup" in waiting
+            assert "xread" not in waiting
 
 
 @pytest.mark.slow
