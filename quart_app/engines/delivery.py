@@ -37,8 +37,9 @@ PAUSES = (0.1, 0.2, 0.4, 0.8, 1.2)
 """Seconds between tries to reach a broker that is gone: work goes on soon after it is back."""
 PLENTY = 1_000_000
 """The room that others have, too: nobody knows it, and what they cannot take waits there."""
-BATCH = 250
-"""How many go to the broker with one statement."""
+BATCH = 100
+"""How many go to the broker with one statement: a busy machine has to answer it in time, too, and
+more at once save little."""
 
 
 class Deliveries:
