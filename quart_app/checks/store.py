@@ -13,7 +13,7 @@ from quart_app.domain.errors import KeyReused, QueueFull, StoreUnavailable
 from quart_app.domain.ids import new_id
 from quart_app.domain.jobs import Job, Keep, Note, Progress, annotate, apply
 from quart_app.domain.queries import Query
-from quart_app.domain.status import STATUSES, TERMINAL, Move
+from quart_app.domain.status import STATUSES, TERMINAL, Move, Status
 
 
 async def keeps_what_it_is_given(store: Store) -> None:
@@ -238,6 +238,20 @@ async def prunes_the_oldest_endings(store: Store) -> None:
     require(again.id != ended[0].id, "a forgotten key is free")
 
 
+async def prunes_large_jobs_too(store: Store) -> None:
+    """However few it forgets at once, in the end all are; the last answer is 0."""
+    for number in range(6):
+        status: Status = "failed" if number % 2 else "succeeded"
+        await bring(store, status, args=b'"' + b"x" * 2**20 + b'"')
+    pruned, calls = 0, 0
+    while few := await store.prune(everything(0, 0.0, 0), 9.0, 4):
+        require(few <= 4, "no more than the limit")
+        pruned, calls = pruned + few, calls + 1
+    require(pruned == 6, "all")
+    require(calls >= 2, "in pieces")
+    require(sum((await store.counts()).values()) == 0, "and none is counted")
+
+
 async def prunes_each_status_by_itself(store: Store) -> None:
     """A flood of successes does not push out what failed."""
     failed = await bring(store, "failed")
@@ -310,6 +324,7 @@ RULES: list[Rule] = [
     finds_what_is_queued,
     finds_what_expires,
     prunes_the_oldest_endings,
+    prunes_large_jobs_too,
     prunes_each_status_by_itself,
     counts_by_status,
     is_loud_when_closed,

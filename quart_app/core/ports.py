@@ -162,7 +162,8 @@ class Store(Protocol):
         """Forget finished jobs beyond the retention of their status, the oldest first.
 
         Returns:
-            how many; ``limit`` at most.
+            how many; ``limit`` at most, and fewer where they are so large that others would have to
+            wait for it. 0 where none is beyond the retention.
         """
 
     async def oldest_queued(self) -> Job | None:

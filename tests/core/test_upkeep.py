@@ -9,7 +9,7 @@ import pytest
 from quart_app.checks.making import everything
 from quart_app.core.upkeep import BATCH
 from quart_app.domain.errors import StoreUnavailable
-from quart_app.domain.jobs import Job
+from quart_app.domain.jobs import Job, Retention
 from quart_app.domain.queries import Page, Query
 from quart_app.domain.status import Move, Status
 from quart_app.domain.tasks import Task
@@ -219,6 +219,21 @@ async def test_many_endings_are_pruned_before_the_second_is_over() -> None:
             await asyncio.sleep(0)
         assert core.now() == 0.0
         assert (await core.store.counts())["succeeded"] < BATCH + 10
+
+
+async def test_a_store_that_forgets_few_at_once_is_asked_until_none_is_left() -> None:
+    """Large jobs are forgotten within the same second, too."""
+
+    class Few(MemoryStore):
+        async def prune(self, retention: Retention, now: float, limit: int) -> int:
+            return await super().prune(retention, now, 3)
+
+    async with Kept(work, store=Few(), retention=everything(5, 1e9, 2**40)) as core:
+        for _ in range(100):
+            await core.start(work)
+        await core.engine.idle()
+        await asyncio.sleep(1.1)
+        assert (await core.store.counts())["succeeded"] == 5
 
 
 async def test_records_are_bounded_by_age_and_bytes_too() -> None:

@@ -507,6 +507,23 @@ async def test_endings_are_forgotten_in_their_order_although_the_clock_was_set_b
     await store.close()
 
 
+async def test_large_jobs_are_forgotten_few_at_once(tmp_path: Path) -> None:
+    """Whatever they consist of, and whichever their status: every start waits for the transaction
+    that forgets them."""
+    store = SQLiteStore(tmp_path / "jobs.db")
+    await store.open()
+    for number in range(6):
+        job = await bring(store, "failed" if number < 3 else "succeeded")
+        lines = [(2.0, "info", "x" * 1_000)] * 1_000
+        await store.log(job.id, lines, 1_000, 10**9)
+    calls = []
+    while few := await store.prune(everything(0, 0.0, 0), 9.0, 256):
+        calls.append(few)
+    assert calls == [3, 3]  # The third is what exceeds two megabytes.
+    assert sum((await store.counts()).values()) == 0
+    await store.close()
+
+
 # ---------------------------------------------------------------- groups
 
 

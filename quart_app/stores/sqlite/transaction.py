@@ -34,6 +34,8 @@ from quart_app.stores.sqlite.verbs import sql
 
 LIVE = 2_000
 """Jobs that are remembered beside their rows."""
+LARGE = 2 * 2**20
+"""Bytes that are forgotten in one transaction, about 20 ms: every other write waits for it."""
 
 
 class Transaction:
@@ -266,10 +268,12 @@ class Transaction:
         self.beside = True
 
     def prune(self, retention: Retention, now: float, limit: int) -> int:
-        pruned = 0
+        pruned, room = 0, LARGE
         for status, keep in retention.items():
-            if self._may_have_too_many(status, keep, now):
-                pruned += self._prune(status, keep, now, limit - pruned)
+            if room > 0 and self._may_have_too_many(status, keep, now):
+                before = self.bytes[status]
+                pruned += self._prune(status, keep, now, limit - pruned, room)
+                room -= before - self.bytes[status]
         return pruned
 
     def _may_have_too_many(self, status: Status, keep: Keep, now: float) -> bool:
@@ -278,16 +282,19 @@ class Transaction:
         oldest = self._execute(sql("ended"), (status, 1)).fetchone()
         return oldest is not None and bool(now - oldest[1] > keep.age)
 
-    def _prune(self, status: Status, keep: Keep, now: float, limit: int) -> int:
+    def _prune(self, status: Status, keep: Keep, now: float, limit: int, room: int) -> int:
+        """Forget what is too much, until it is more than so many bytes."""
         rows = self._execute(sql("ended"), (status, limit)).fetchall()
         pruned = 0
         for place, finished_at, size, step_bytes, task, key in rows:
-            if (
+            within = (
                 self.jobs[status] <= keep.count
                 and self.bytes[status] <= keep.size
                 and now - finished_at <= keep.age
-            ):
+            )
+            if within or room <= 0:
                 break
+            room -= size
             self._execute(sql("forget"), (place,))
             if step_bytes:
                 self._execute(sql("forget_steps"), (place,))
