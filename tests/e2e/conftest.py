@@ -45,16 +45,22 @@ def poll(true: Callable[[], bool], what: str, seconds: float = 30.0) -> None:
 
 
 class Server:
-    """A server that listens, and a client of it."""
+    """A server that listens, and a client of it.
 
-    def __init__(self, command: list[str], **settings: Any) -> None:
+    Args:
+        command: what starts it.
+        folder: where it is started.
+        settings: each ``QUART_APP_`` variable; one that is None is not set.
+    """
+
+    def __init__(self, command: list[str], folder: Path = ROOT, **settings: Any) -> None:
         self.stopped = False
         environ = {k: v for k, v in os.environ.items() if not k.startswith("QUART_APP_")}
-        environ |= {"QUART_APP_TASKS": "tests.e2e.jobs", "QUART_APP_STORE": "memory"}
-        environ |= {f"QUART_APP_{name.upper()}": str(value) for name, value in settings.items()}
+        said = {"tasks": "tests.e2e.jobs", "store": "memory", **settings}
+        environ |= {f"QUART_APP_{k.upper()}": str(v) for k, v in said.items() if v is not None}
         self.process = subprocess.Popen(
             command,
-            cwd=ROOT,
+            cwd=folder,
             env=environ,
             text=True,
             stdout=subprocess.DEVNULL,  # What its tasks print.

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import time
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,6 +37,22 @@ def test_the_tutorials_table_holds(servers: Servers, kind: str) -> None:
     ended = server.job(job_id, wait=20)
     assert ended["status"] == "succeeded"
     assert server.get(f"/jobs/{job_id}/result").status_code == 200
+
+
+def test_without_any_setting_nothing_is_lost(servers: Servers, tmp_path: Path) -> None:
+    """The jobs are in a file where it was started; after a kill they are there and go on."""
+    plain: dict[str, Any] = {"folder": tmp_path, "tasks": None, "store": None}
+    server = servers(**plain)
+    job_id = server.get("/start").json()["id"]
+    waiting = server.post("/start/long_task?delay=1", {}).json()["id"]
+    server.until(job_id, "running")
+    server.signal_group(signal.SIGKILL)
+    server.wait(10)
+    assert (tmp_path / "quart_app.db").stat().st_size > 0
+    again = servers(**plain)
+    lost = again.job(job_id, wait=20)
+    assert (lost["status"], lost["reason"]) == ("failed", "lost")
+    assert again.job(waiting, wait=20)["status"] == "succeeded"
 
 
 def test_a_quick_task_is_processed_at_once_on_request(servers: Servers, kind: str) -> None:
