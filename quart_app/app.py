@@ -12,10 +12,11 @@ import importlib
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
-from quart import Blueprint, Quart, Response, request
-from werkzeug.exceptions import HTTPException
+from quart import Blueprint, Quart, Response, current_app, request
+from quart.typing import ResponseReturnValue
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.routing import RoutingException
 
 from quart_app import hosting
@@ -32,7 +33,7 @@ from quart_app.http.meta import MetaRoutes
 from quart_app.http.metrics import Metrics
 from quart_app.http.openapi import OpenAPI
 from quart_app.http.routes import JobRoutes
-from quart_app.http.site import Limits, Site
+from quart_app.http.site import NAME, Limits, Site
 from quart_app.http.story import StoryRoutes
 from quart_app.http.streams import StreamRoutes
 from quart_app.parts import Parts
@@ -124,7 +125,7 @@ class Jobs:
         app.asgi_app = self._edge  # type: ignore[method-assign,assignment]
 
     def _blueprint(self, home: bool) -> Blueprint:
-        blueprint = Blueprint("jobs", "quart_app.http")
+        blueprint = Blueprint(NAME, "quart_app.http")
         JobRoutes(self._site).register(blueprint)
         StreamRoutes(self._site).register(blueprint)
         StoryRoutes(self._site).register(blueprint)
@@ -133,11 +134,10 @@ class Jobs:
         meta = MetaRoutes(self._site, OpenAPI(blueprint, self._site.prefix))
         meta.register(blueprint)
         DashboardRoutes(self._site).register(blueprint, home=home)
-        if self._site.prefix:
-            blueprint.before_app_request(self._unrouted)
+        blueprint.before_app_request(self._unrouted)
         blueprint.register_error_handler(JobsError, self._jobs_error)
         blueprint.register_error_handler(HTTPException, _http_error)
-        blueprint.register_error_handler(Exception, _crash)
+        blueprint.register_error_handler(Exception, _fault)
         return blueprint
 
     async def _jobs_error(self, error: JobsError) -> Response:
@@ -146,12 +146,16 @@ class Jobs:
 
     async def _unrouted(self) -> Response | None:
         """Below our prefix an unknown route or a wrong method is a problem, as everywhere of ours:
-        the framework itself would ask for the app's own error page."""
+        the framework itself would ask for the app's own error page. Without a prefix only a wrong
+        method says whose route it is."""
         error = request.routing_exception
         if not isinstance(error, HTTPException) or isinstance(error, RoutingException):
             return None  # Nothing is wrong, or it is a redirect to the right place.
-        below = request.path.startswith(f"{self._site.prefix}/")
-        return problems.http_error(error) if below else None
+        if self._site.prefix:
+            ours = request.path.startswith(f"{self._site.prefix}/")
+        else:
+            ours = isinstance(error, MethodNotAllowed) and _is_ours(error.valid_methods)
+        return problems.http_error(error) if ours else None
 
     def settings(self) -> Settings:
         """Read the settings now.
@@ -319,6 +323,26 @@ def _import(name: str, source: str) -> ModuleType:
     except ImportError as error:
         expected = f"modules that can be imported: {error}"
         raise InvalidSetting("QUART_APP_TASKS", name, expected, source) from error
+
+
+def _is_ours(methods: Iterable[str] | None) -> bool:
+    """Whether the path of the request is one of our routes, which has other methods."""
+    routes = current_app.create_url_adapter(request)
+    if routes is None:
+        return False
+    return any(routes.match(method=each)[0].startswith(f"{NAME}.") for each in methods or ())
+
+
+async def _fault(error: Exception) -> ResponseReturnValue:
+    """What a hook of the app has raised is the app's to answer, where it has said how; for a
+    blueprint ours would come before."""
+    handlers = current_app.error_handler_spec[None][None]
+    for kind in type(error).__mro__:
+        if kind is Exception:
+            break
+        if (handler := handlers.get(kind)) is not None:
+            return cast(ResponseReturnValue, await current_app.ensure_async(handler)(error))
+    return problems.crash(error)
 
 
 async def _http_error(error: HTTPException) -> Response:

@@ -50,7 +50,7 @@ logger = logging.getLogger("quart_app")
 def make_store(settings: Settings) -> Store:
     """The store that the settings name."""
     if settings.store == "memory":
-        return MemoryStore()
+        return MemoryStore(time.time_ns() // 1_000)
     return SQLiteStore(path_of(settings.store))
 
 

@@ -443,6 +443,18 @@ class PrunesAll(MemoryStore):
         return await super().prune(making.everything(0, 0.0, 0), now, limit)
 
 
+class PrunesOnce(MemoryStore):
+    """Takes few at once, and says that these were all."""
+
+    pruned = 0
+
+    async def prune(self, retention: Retention, now: float, limit: int) -> int:
+        if self.pruned and limit == 4:
+            return 0
+        self.pruned = await super().prune(retention, now, limit)
+        return self.pruned
+
+
 class PrunesTogether(MemoryStore):
     """Forgets the oldest failure for a flood of successes."""
 
@@ -503,6 +515,7 @@ BROKEN_STORES: list[tuple[type[MemoryStore], str]] = [
     (LogsWithoutEnd, "keeps_a_bounded_log"),
     (FactsForEver, "keeps_facts"),
     (BeganNever, "tells_when_attempts_began"),
+    (PrunesOnce, "prunes_large_jobs_too"),
     (PrunesAll, "prunes_the_oldest_endings"),
     (PrunesTogether, "prunes_each_status_by_itself"),
     (Miscounts, "counts_by_status"),

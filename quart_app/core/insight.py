@@ -142,22 +142,24 @@ async def retry_matching(service: Service, query: Query, *, dry_run: bool) -> Re
         ]
         matched = len(found)
         if not dry_run:
-            started = await retry_each(service, found)
+            _, started = await retry_each(service, found)
     return Retried(matched, len(started), started[:TOLD])
 
 
-async def retry_each(service: Service, job_ids: list[str]) -> list[str]:
-    """Run these again; one that is unknown, or not over, is passed over. The new ids."""
-    started: list[str] = []
+async def retry_each(service: Service, job_ids: list[str]) -> tuple[int, list[str]]:
+    """Run these again; one that is unknown, or not over, is passed over. How many are known, and
+    the new ids."""
+    known, started = 0, list[str]()
     for job_id in dict.fromkeys(job_ids):
         job = await service.store.get(job_id)
+        known += job is not None
         if job is None or not job.over or job.task not in service.catalog:
             continue
         try:
             started.append((await service.retry(job_id)).id)
         except NotFinished:
             continue
-    return started
+    return known, started
 
 
 async def stack(service: Service, job_id: str) -> tuple[str, list[Line]]:

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 import msgspec
 
 from quart_app.core.backlog import Backlog
+from quart_app.core.debounce import start_debounced
 from quart_app.core.durations import Durations
 from quart_app.core.hub import Hub
 from quart_app.core.ledger import Ledger
@@ -34,14 +35,12 @@ from quart_app.domain.errors import (
     NotFinished,
 )
 from quart_app.domain.ids import new_id
-from quart_app.domain.jobs import Job, Postponed, RequestKey
+from quart_app.domain.jobs import Job, RequestKey
 from quart_app.domain.options import NO_OPTIONS, Options
 from quart_app.domain.queries import Page, Query
 from quart_app.domain.status import STATUSES, TERMINAL, WAITING, Move, Status
 from quart_app.domain.tasks import Catalog, Task
 
-LONGEST_DEBOUNCE = 10
-"""How many times its debounce a job that is asked for again and again waits in all."""
 UNFINISHED: frozenset[Status] = frozenset(STATUSES) - TERMINAL
 
 SERVICE: contextvars.ContextVar[Service | None] = contextvars.ContextVar("service", default=None)
@@ -139,11 +138,15 @@ class Service:
         if alone and (plain := self.start_now(task, args)) is not None:
             return plain, True
         job = self._new(task, args, options, retry_of, parent)
-        if task.control.debounce is not None and (later := await self._postpone(task, job)):
-            return later, False
         key = options.request_key(b"{}", (args,))
-        [job], new = await self._open(task, [job], key, connection)
-        return job, new
+
+        async def opened() -> tuple[Job, bool]:
+            [kept], new = await self._open(task, [job], key, connection)
+            return kept, new
+
+        if task.control.debounce is not None:
+            return await start_debounced(self.store, self.ledger, task, job, opened)
+        return await opened()
 
     def start_now(self, task: Task, args: bytes) -> Job | None:
         """As `start`, where nothing has to be waited for: neither a store nor a limit nor room, as
@@ -186,16 +189,6 @@ class Service:
             raise InvalidRequest(message)
         jobs = [self._new(task, args, options, None, None) for args in batch]
         return await self._open(task, jobs, options.request_key(b"[]", batch))
-
-    async def _postpone(self, task: Task, job: Job) -> Job | None:
-        """Put a job that was asked for before off, with what is asked for now, if there is one."""
-        wait = task.control.debounce or 0.0
-        active = await self.store.active(task.name, job.unique or "")
-        if active is None:
-            return None
-        run_at = min(self.ledger.clock() + wait, active.created_at + LONGEST_DEBOUNCE * wait)
-        later = Postponed(job.args, run_at)
-        return await self.ledger.note(active.id, postponed=later)
 
     async def _open(
         self, task: Task, jobs: list[Job], key: RequestKey | None, connection: Any = None

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from quart_app.domain.jobs import Failure, Job
+from quart_app.domain.secrets import hide
 
 VARYING = re.compile(
     r"'[^']*'|\"[^\"]*\"|[0-9a-f]{8}-[0-9a-f-]{27}|0x[0-9a-fA-F]+|[0-9a-fA-F]{12,}|\d+(?:\.\d+)?"
@@ -80,7 +81,7 @@ def _has(job: Job, error: str) -> bool:
 
 def _given(args: bytes, wanted: tuple[tuple[str, str], ...]) -> bool:
     try:
-        values = json.loads(args)
+        values = json.loads(hide(args))  # Else a secret could be guessed, value by value.
     except ValueError:
         return False
     return all(_is(_at(values, name), text) for name, text in wanted)

@@ -9,7 +9,8 @@ from __future__ import annotations
 from html import escape
 from pathlib import Path
 
-from quart import Blueprint, Response, request, send_from_directory
+from quart import Blueprint, Response, current_app, request, send_from_directory
+from werkzeug.exceptions import NotFound
 
 from quart_app.http.site import Site
 
@@ -41,7 +42,9 @@ class DashboardRoutes:
         """
         add = blueprint.add_url_rule
         add("/dashboard", "dashboard", self.page, methods=["GET"])
-        add("/static/<part>/<path:name>", "dashboard_file", self.file, methods=["GET"])
+        # These parts alone: an app has its own files below /static, and we may have no prefix.
+        rule = f"/static/<any({','.join(PARTS)}):part>/<path:name>"
+        add(rule, "dashboard_file", self.file, methods=["GET"])
         if home:
             add("/", "home", self.page, methods=["GET"])
 
@@ -55,10 +58,14 @@ class DashboardRoutes:
         return response
 
     async def file(self, part: str, name: str) -> Response:
-        """One of its files."""
-        # An unknown part has no folder, and so no files.
-        folder = STATIC / part if part in PARTS else STATIC / "none"
-        response = await send_from_directory(folder, name)
+        """One of its files; where we have none of that name, the app's own."""
+        app, path = current_app, request.path
+        try:
+            response = await send_from_directory(STATIC / part, name)
+        except NotFound:
+            if app.has_static_folder and path == f"{app.static_url_path}/{part}/{name}":
+                return await app.send_static_file(f"{part}/{name}")
+            raise
         response.headers["X-Content-Type-Options"] = "nosniff"
         response.headers["Cache-Control"] = "no-cache"
         return response

@@ -6,6 +6,7 @@ Only the translation of a job's record into that shape may live here.
 from __future__ import annotations
 
 import functools
+import math
 import time
 from typing import Annotated, Any
 
@@ -155,3 +156,13 @@ encode = msgspec.json.Encoder().encode
 def encode_value(value: Any) -> bytes:
     """A plain value as JSON; the same encoder, named for what it is given."""
     return encode(value)
+
+
+def later(job: Job, service: Service) -> tuple[str, str]:
+    """The header that says when to look again (RFC 9110, 10.2.3)."""
+    return ("Retry-After", str(math.ceil(service.outlook.retry_after(job))))
+
+
+def located(job: Job, url: str, service: Service) -> list[tuple[str, str]]:
+    """Where to look next (RFC 9110, 10.2.2, and the Azure guidelines), and when."""
+    return [("Location", url), ("Operation-Location", url), later(job, service)]

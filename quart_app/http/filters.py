@@ -140,7 +140,8 @@ def moment_of(name: str, text: str, now: float) -> float:
     if ago := AGO.fullmatch(text):
         return now - float(ago[1]) * UNITS[ago[2]]
     try:
-        at = dt.datetime.fromisoformat(text)
+        # A "+" that was not escaped in a URL has come as a space.
+        at = dt.datetime.fromisoformat(text.replace(" ", "+").upper())
         if at.tzinfo is None:
             raise ValueError
         return at.timestamp()

@@ -27,12 +27,14 @@ from quart_app.domain.errors import BadInput, InvalidRequest, NoSuchTask
 from quart_app.domain.options import Options
 from quart_app.domain.schedules import Schedule, due_between, in_words, next_after
 from quart_app.domain.tasks import Task
-from quart_app.http.documents import document, encode_value, moment
+from quart_app.http.documents import document, encode_value, located, moment
 from quart_app.http.filters import moment_of, read_match, read_query
 from quart_app.http.requests import Fields, base_of, read_json, refuse_other_site
 from quart_app.http.site import Site
 
 HOUR, DAY = 3_600.0, 86_400.0
+WAYS_TO_RETRY = ({"ids"}, {"match"}, {"match", "dry_run"})
+"""Which members the body of ``POST /retry`` may have."""
 NEXT, STRIP = 5, 288
 """Due times of a schedule that are told: the next ones, and those of a day at most."""
 
@@ -86,17 +88,17 @@ class InsightRoutes:
         refuse_other_site(fields, self._site.limits)
         _, value = await read_json(request, fields, self._site.limits)
         expected = 'Send {"ids": [...]}, or {"match": {...}} with "dry_run" if you like'
-        if not isinstance(value, dict) or not set(value) <= {"ids", "match", "dry_run"}:
+        if not isinstance(value, dict) or set(value) not in WAYS_TO_RETRY:
             raise InvalidRequest(expected)
         service = self._site.service
         ids, match, dry_run = value.get("ids"), value.get("match"), value.get("dry_run", False)
-        if not isinstance(dry_run, bool) or (ids is None) == (match is None):
-            raise InvalidRequest(expected)
-        if ids is not None:
+        if "ids" in value:
             if not isinstance(ids, list) or not all(isinstance(each, str) for each in ids):
                 raise InvalidRequest(expected)
-            started = [] if dry_run else await retry_each(service, ids)
-            return _json({"matched": len(ids), "retried": len(started), "jobs": started[:100]})
+            known, started = await retry_each(service, ids)
+            return _json({"matched": known, "retried": len(started), "jobs": started[:100]})
+        if not isinstance(dry_run, bool):
+            raise InvalidRequest(expected)
         try:
             query = read_match(match, service.ledger.clock())
         except BadInput as error:
@@ -188,7 +190,9 @@ class InsightRoutes:
             raise NoSuchTask(f"The task {task!r} has no schedule: POST /start/{task} starts it")
         job, _ = await service.start(found, found.arguments.check(b"{}"), Options())
         base = base_of(request, self._site.prefix)
-        return _json(document(job, service, base), 202)
+        response = _json(document(job, service, base), 202)
+        response.headers.extend(located(job, f"{base}/jobs/{job.id}", service))
+        return response
 
     async def list_settings(self) -> Response:
         """The settings, and where each came from."""

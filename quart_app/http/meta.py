@@ -17,7 +17,7 @@ from quart_app.domain.tasks import Task
 from quart_app.http.documents import TaskDocument, encode_value, moment
 from quart_app.http.openapi import OpenAPI
 from quart_app.http.pages import SWAGGER_POLICY, SWAGGER_ROOT, swagger_page
-from quart_app.http.requests import Fields, refuse_other_site
+from quart_app.http.requests import Fields, base_of, refuse_other_site
 from quart_app.http.site import Site
 
 
@@ -73,7 +73,7 @@ class MetaRoutes:
         return _json(200, self._document(found))
 
     def _document(self, task: Task) -> TaskDocument:
-        base = f"{request.scheme}://{request.host}{request.root_path}{self._site.prefix}"
+        base = base_of(request, self._site.prefix)
         return TaskDocument(
             name=task.name,
             description=task.description,

@@ -21,6 +21,7 @@ from werkzeug.routing.rules import Rule
 from quart_app.domain.tasks import Catalog, Task
 from quart_app.http.documents import JobDocument, encode_value
 from quart_app.http.operations import COMPONENTS, LATER, OPERATIONS, Operation, Problem, ref
+from quart_app.http.site import NAME
 
 REFERENCE = "#/components/schemas/{name}"
 Schema = dict[str, Any]
@@ -39,7 +40,8 @@ class Provider(OpenAPIProvider):
     def generate_rules(self) -> Iterable[Rule]:
         """Only our own routes that are described."""
         for rule in super().generate_rules():
-            if rule.endpoint.removeprefix("jobs.") in OPERATIONS:
+            blueprint, _, name = rule.endpoint.rpartition(".")
+            if blueprint == NAME and name in OPERATIONS:
                 yield rule
 
     def operation_id(self, method: str, path: str, func: Any) -> str:
@@ -49,7 +51,7 @@ class Provider(OpenAPIProvider):
     def build_paths(self, rule: Rule) -> tuple[Schema, Schema]:
         """A path with what `OPERATIONS` says of it."""
         paths, components = super().build_paths(rule)
-        operation = OPERATIONS[rule.endpoint.removeprefix("jobs.")]
+        operation = OPERATIONS[rule.endpoint.removeprefix(f"{NAME}.")]
         for path in paths.values():
             for described in path.values():
                 described["parameters"] = [*described["parameters"], *operation.parameters]

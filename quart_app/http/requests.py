@@ -234,7 +234,7 @@ def refuse_other_site(fields: Fields, limits: Limits) -> None:
         other = site not in ("same-origin", "none")
     else:
         # Hosts are compared and not schemes: a proxy that ends TLS changes the scheme we see.
-        other = origin is not None and _host(origin) != fields.get("host")
+        other = origin is not None and not _is_host(origin, fields.get("host"))
     if other:
         message = (
             f"A page of another site ({origin or site}) sent this; if that is wanted, name its "
@@ -245,11 +245,17 @@ def refuse_other_site(fields: Fields, limits: Limits) -> None:
         raise OtherSite("A browser asked for this ahead of any click; nothing was started")
 
 
-def _host(origin: str) -> str:
+def _is_host(origin: str, host: str | None) -> bool:
+    """Whether an origin is that of a Host field: that may name the scheme's own port, which no
+    origin does, and write the name in capitals (RFC 9110, 4.2.3)."""
     try:
-        return urlsplit(origin).netloc
+        parts = urlsplit(origin)
     except ValueError:  # Not a URL, and so not this site.
-        return ""
+        return False
+    if host is None or not parts.netloc:
+        return False
+    usual = {"http": ":80", "https": ":443"}.get(parts.scheme, "")
+    return parts.netloc.lower() == host.lower().removesuffix(usual)
 
 
 @functools.lru_cache(maxsize=1024)

@@ -6,7 +6,6 @@ here; what the routes share is in `requests`, `documents` and `problems`.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 from urllib.parse import urlencode
@@ -22,7 +21,7 @@ from quart_app.domain.errors import BadInput, InvalidRequest, NoSuchTask
 from quart_app.domain.jobs import Job
 from quart_app.domain.options import Options
 from quart_app.domain.tasks import Task
-from quart_app.http.documents import document, encode, encode_value
+from quart_app.http.documents import document, encode, encode_value, later, located
 from quart_app.http.filters import FILTERS, read_match, read_query
 from quart_app.http.options import read_options
 from quart_app.http.requests import (
@@ -96,7 +95,7 @@ class JobRoutes:
         job, _ = await self._service.start(task, task.arguments.check(b"{}"))
         url = f"{base}/jobs/{job.id}"
         body = encode_value({"status": "Task started", "id": job.id, "url": url})
-        return answer(200, body, self._located(job, url))
+        return answer(200, body, located(job, url, self._service))
 
     async def start_default(self) -> Response:
         """Start the default task."""
@@ -118,11 +117,12 @@ class JobRoutes:
         preference = read_preference(fields, limits.max_wait)
         seconds = preference.wait
         if seconds is None:
-            later = preference.respond_async or job.status == "scheduled"
-            seconds = 0.0 if later else task.quick
+            at_once = preference.respond_async or job.status == "scheduled"
+            seconds = 0.0 if at_once else task.quick
         if seconds > 0 and not job.over:
             job = await self._service.wait(job.id, seconds)
-        extra = [] if new else [REPLAYED]
+        replayed = not new and options.key is not None and job.key == options.key
+        extra = [REPLAYED] if replayed else []
         return self._job(job, base, 200 if job.over else 202, preference, extra)
 
     async def _start_many(self, task: Task, body: bytes, options: Options, base: str) -> Response:
@@ -130,7 +130,7 @@ class JobRoutes:
         checked = self._service.check_many(task, batch)
         opened, new = await self._service.start_many(task, checked, options)
         documents = [document(job, self._service, base) for job in opened]
-        extra = [] if new else [REPLAYED]
+        extra = [] if new or options.key is None else [REPLAYED]
         return answer(202, encode_value({"jobs": documents}), extra)
 
     async def cancel(self, job_id: str) -> Response:
@@ -210,18 +210,10 @@ class JobRoutes:
             headers.append(("Preference-Applied", preference.applied))
         if not job.over:
             if status == 202:
-                headers += self._located(job, f"{base}/jobs/{job.id}")
+                headers += located(job, f"{base}/jobs/{job.id}", self._service)
             else:
-                headers.append(self._later(job))
+                headers.append(later(job, self._service))
         return answer(status, encode(document(job, self._service, base)), headers)
-
-    def _later(self, job: Job) -> Header:
-        """When to look again (RFC 9110, 10.2.3)."""
-        return ("Retry-After", str(math.ceil(self._service.outlook.retry_after(job))))
-
-    def _located(self, job: Job, url: str) -> list[Header]:
-        """Where to look next (RFC 9110, 10.2.2, and the Azure guidelines), and when."""
-        return [("Location", url), ("Operation-Location", url), self._later(job)]
 
 
 def answer(status: int, body: bytes, headers: Iterable[Header] = ()) -> Response:

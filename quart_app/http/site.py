@@ -14,6 +14,9 @@ from quart_app.core.service import Service
 from quart_app.domain.errors import StoreUnavailable
 from quart_app.domain.workers import Worker
 
+NAME = "quart_app"
+"""Of our blueprint, and so what the names of our endpoints begin with."""
+
 
 async def _nobody() -> list[Worker]:
     return []

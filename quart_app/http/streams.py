@@ -83,6 +83,8 @@ class StreamRoutes:
         return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
 
     def _stream(self, make: Made) -> Response:
+        if request.method == "HEAD":  # Who follows it could never be told that nobody listens.
+            return Response(b"", 200, HEADERS)
         if self._site.service.hub.full:
             message = (
                 "As many requests wait for jobs as may: come back later, or ask GET /jobs/{id}"

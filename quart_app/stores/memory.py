@@ -42,6 +42,10 @@ def _no_counts() -> dict[Status, int]:
 class MemoryStore:
     """Jobs in dictionaries.
 
+    Args:
+        after: the ``seq`` of the last event of an earlier process: a stream that was open before a
+            restart goes on after the last one that it has.
+
     >>> import asyncio
     >>> async def main():
     ...     store = MemoryStore()
@@ -57,7 +61,7 @@ class MemoryStore:
     shared = False
     trouble = None
 
-    def __init__(self) -> None:
+    def __init__(self, after: int = 0) -> None:
         self.on_commit: Callable[[float], object] = lambda seconds: None
         self._jobs: dict[str, Job] = {}
         self._keys: dict[tuple[str, str], tuple[bytes, list[str]]] = {}
@@ -73,7 +77,7 @@ class MemoryStore:
         self._scheduled, self._expiring = Moments(), Moments()
         self._waiting = 0
         self._tasks: defaultdict[str, dict[Status, int]] = defaultdict(_no_counts)
-        self._order = self._seq = 0
+        self._order, self._seq = 0, after
         self._open = False
 
     async def open(self) -> None:

@@ -19,6 +19,7 @@ from quart_app.domain.errors import BadInput
 from quart_app.http.operations import KEY, OPERATIONS
 from quart_app.http.options import START_OPTIONS
 from quart_app.http.requests import Fields, read_key
+from quart_app.http.site import NAME
 from tests.http.support import Api, Stage, serving
 
 HIDDEN = {"openapi", "docs", "docs_file", "home", "static", "dashboard", "dashboard_file"}
@@ -83,7 +84,7 @@ async def test_every_route_is_described() -> None:
     """Whoever adds a route has to say what it takes and answers."""
     async with serving(add) as api:
         rules = list(api.app.url_map.iter_rules())
-        endpoints = {rule.endpoint.removeprefix("jobs.") for rule in rules} - HIDDEN
+        endpoints = {rule.endpoint.removeprefix(f"{NAME}.") for rule in rules} - HIDDEN
         assert endpoints == set(OPERATIONS)
         document = await document_of(api)
         described = {path.rpartition("/")[2] for path in document["paths"]}

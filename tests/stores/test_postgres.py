@@ -46,7 +46,7 @@ from quart_app.domain.queries import Page, Query
 from quart_app.domain.queues import Waiting
 from quart_app.domain.status import STATUSES, Move
 from quart_app.domain.workers import Worker
-from quart_app.stores.postgres import links, schema
+from quart_app.stores.postgres import links
 from quart_app.stores.postgres.store import PostgresStore
 from quart_app.stores.postgres.wrongs import reason
 from tests.servers import PostgresServer, free_port
@@ -326,32 +326,6 @@ async def test_large_jobs_are_forgotten_few_at_once(kept: PostgresStore) -> None
         calls.append(few)
     assert calls == [3, 3]  # The third is what exceeds two megabytes.
     assert sum((await kept.counts()).values()) == 0
-
-
-async def test_a_schema_of_each_older_version_is_brought_up_to_date(
-    postgres_server: PostgresServer, namespace: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With the jobs that are in it; and what has been brought so far is what a new one is."""
-    url, versions = postgres_server.url, schema.VERSIONS
-    functions = """
-        SELECT proname || prosrc FROM pg_proc
-        WHERE pronamespace = $1::regnamespace ORDER BY 1
-    """
-    found = []
-    for number in range(1, len(versions) + 1):
-        name = f"{namespace}{number}"
-        monkeypatch.setattr(schema, "VERSIONS", versions[:number])
-        async with opened(url, name) as store:
-            job = await bring(store, "succeeded")
-        monkeypatch.setattr(schema, "VERSIONS", versions)
-        async with opened(url, name) as store:
-            assert await store.get(job.id) == job
-            assert await store.prune(everything(0, 0.0, 0), 9.0, 9) == 1
-        async with user(postgres_server) as connection:
-            assert await connection.fetchval(f"SELECT number FROM {name}.version") == len(versions)  # noqa: S608
-            found.append(await connection.fetch(functions, name))
-    assert found[0]
-    assert all(each == found[-1] for each in found)
 
 
 async def test_a_large_version_is_told_too(kept: PostgresStore) -> None:

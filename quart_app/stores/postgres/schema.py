@@ -35,7 +35,6 @@ VERSIONS: tuple[tuple[str, ...], ...] = (
         "publish_new",
         "prune_ended",
     ),
-    ("0002_prune",),
 )
 """The files of each version of the schema, in order. Add, never change."""
 OLDEST = 130_000

@@ -1,4 +1,5 @@
--- Forget finished jobs beyond the retention of their status, the oldest first.
+-- Forget finished jobs beyond the retention of their status, the oldest first; no more than about two
+-- megabytes at once: whoever starts a job meanwhile waits for the row of the heads.
 CREATE FUNCTION prune_ended(keeps keep[], moment double precision, most integer) RETURNS integer
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -6,11 +7,13 @@ DECLARE
     old record;
     ids text[];
     pruned integer := 0;
+    room bigint := 2 * 1024 * 1024; -- Bytes.
     left_jobs bigint;
     left_bytes bigint;
 BEGIN
     PERFORM 1 FROM heads AS h FOR UPDATE;
     FOR k IN SELECT * FROM unnest(keeps) LOOP
+        EXIT WHEN room <= 0;
         SELECT coalesce(sum(c.jobs), 0), coalesce(sum(c.bytes), 0) INTO left_jobs, left_bytes
         FROM counts AS c WHERE c.status = k.status;
         ids := '{}';
@@ -19,11 +22,12 @@ BEGIN
             WHERE j.status = k.status AND j.finished_at IS NOT NULL
             ORDER BY j.seq LIMIT most - pruned
         LOOP
-            EXIT WHEN left_jobs <= k.jobs AND left_bytes <= k.bytes
-                AND moment - old.finished_at <= k.age;
+            EXIT WHEN room <= 0 OR (left_jobs <= k.jobs AND left_bytes <= k.bytes
+                AND moment - old.finished_at <= k.age);
             ids := ids || old.id;
             left_jobs := left_jobs - 1;
             left_bytes := left_bytes - old.bytes;
+            room := room - old.bytes;
         END LOOP;
         CONTINUE WHEN cardinality(ids) = 0;
         pruned := pruned + cardinality(ids);
