@@ -53,7 +53,7 @@ class StreamRoutes:
 
     def __init__(self, site: Site) -> None:
         self._site = site
-        self._blocks: OrderedDict[tuple[int, str], bytes] = OrderedDict()
+        self._blocks: OrderedDict[tuple[int, str], tuple[News, bytes]] = OrderedDict()
 
     def register(self, blueprint: Blueprint) -> None:
         """Put the routes into a blueprint."""
@@ -112,10 +112,11 @@ class StreamRoutes:
                 first = False
 
     def _block(self, news: News, base: str) -> bytes:
-        """One event; made once for all who read it."""
+        """One event; made once for all who read it. A store that has lost its last writes gives
+        their numbers to other events."""
         key = (news.seq, base)
-        block = self._blocks.get(key)
-        if block is None:
+        made_of, block = self._blocks.get(key, (None, b""))
+        if made_of != news:
             if isinstance(news, Job):
                 data = encode(document(news, self._site.service, base))
                 block = b"id: %d\ndata: %b\n\n" % (news.seq, data)
@@ -124,7 +125,7 @@ class StreamRoutes:
                     news.seq,
                     encode(line_document(news)),
                 )
-            self._blocks[key] = block
+            self._blocks[key] = (news, block)
             if len(self._blocks) > ENCODED:
                 self._blocks.popitem(last=False)
         return block

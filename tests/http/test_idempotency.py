@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +22,12 @@ async def add(a: int, b: int = 1) -> int:
 async def other(a: int, b: int = 1) -> int:
     """Another task with the same arguments."""
     return a * b
+
+
+@task(debounce=60, unique="all")
+async def saves(a: int) -> int:
+    """Waits for the last of many starts."""
+    return a
 
 
 async def test_the_same_request_again_gives_the_same_job() -> None:
@@ -242,6 +249,31 @@ async def test_the_key_of_an_array_lives_as_long_as_all_of_its_jobs() -> None:
         assert "Idempotency-Replayed" not in second.headers
         ids = [each["id"] for answer in (first, second) for each in answer.json["jobs"]]
         assert len(set(ids)) == 6
+
+
+@pytest.mark.parametrize("store", ["memory", "sqlite"])
+async def test_the_key_of_a_debounced_start_is_a_key(store: str, tmp_path: Path) -> None:
+    """Sent once more because its answer was lost it puts nothing off, and brings no older arguments
+    back; with others it is refused. A start without a key is no repetition of anything."""
+    where = "memory" if store == "memory" else f"sqlite:///{tmp_path}/jobs.db"
+    async with serving(saves, store=where) as api:
+
+        async def save(version: int, **headers: str) -> tuple[str, int, bool]:
+            answer = await api.post("/start/saves", {"a": version}, **headers)
+            again = answer.headers.get("Idempotency-Replayed") == "true"
+            return answer.json["id"], answer.json["args"]["a"], again
+
+        first, *_ = await save(1, Idempotency_Key="k1")
+        assert await save(1, Idempotency_Key="k1") == (first, 1, True)
+        assert await save(2, Idempotency_Key="k2") == (first, 2, False)
+        assert await save(1, Idempotency_Key="k1") == (first, 2, True)
+        refused = await api.post("/start/saves", {"a": 7}, Idempotency_Key="k1")
+        problem(refused, 422, "idempotency-key-reused")
+        assert await save(3) == (first, 3, False)
+        await api.post(f"/cancel/{first}")
+        assert await save(1, Idempotency_Key="k1") == (first, 3, True)
+        other, *_ = await save(4, Idempotency_Key="k4")
+        assert other != first
 
 
 async def test_a_refused_request_leaves_its_key_free(stage: Stage) -> None:

@@ -90,6 +90,8 @@ async def test_lists_are_filtered_by_what_no_index_knows(api: Api) -> None:
     assert await found(api, "shorter=60&since=1h") == {1, 2, 3, 4, 13}
     later = quote((dt.datetime.now(dt.UTC) + dt.timedelta(hours=1)).isoformat())
     assert await found(api, f"since={later}") == set()
+    for written in ("2020-01-31T08:00:00+01:00", "2020-01-31t07:00:00z"):  # The "+" as it is.
+        assert len(await found(api, f"since={written}&limit=5")) == 5
     assert await found(api, f"until={later}&limit=2") == {3, 4}
 
 
@@ -147,7 +149,8 @@ async def test_all_that_match_are_retried_once(api: Api) -> None:
 
 @pytest.mark.parametrize(
     "body", [{}, {"ids": []}, {"ids": [1]}, {"match": {}, "ids": []}, {"match": {"x": 1}}, [],
-             {"match": {"args": [1]}}, {"match": {"longer": "x"}}, {"match": {}, "dry_run": 1}],
+             {"match": {"args": [1]}}, {"match": {"longer": "x"}}, {"match": {}, "dry_run": 1},
+             {"ids": ["a"], "dry_run": True}, {"ids": None, "match": {}}],
 )  # fmt: skip
 async def test_a_retry_of_many_says_which_it_means(api: Api, body: Any) -> None:
     """An empty list of ids is nobody; else exactly one of ids and match."""
@@ -184,6 +187,9 @@ async def test_schedules_are_told_in_words_and_run_by_hand(api: Api) -> None:
     assert plan["next"] == sorted(plan["next"])
     job = await api.ask("POST", "/schedules/tick/run")
     assert job.status == 202
+    for name in ("Location", "Operation-Location"):
+        assert job.headers[name] == f"http://localhost/jobs/{job.json['id']}"
+    assert int(job.headers["Retry-After"]) >= 1
     assert (await api.service.wait(job.json["id"], 5)).result == b'"ticked"'
     assert problem(await api.ask("POST", "/schedules/report/run"), 404, "no-such-task")
 

@@ -115,6 +115,10 @@ async def test_a_secret_is_shown_nowhere(
         shown.append((await api.get("/jobs")).body)
         assert not any(SECRET.encode() in body for body in shown)
         assert await api.list(f"?q={SECRET}") == []
+        # Else it could be guessed: each guess would be told from the others.
+        for name, value in [("password", SECRET), ("password.$secret", SECRET)]:
+            assert await api.list(f"?args.{name}={value}") == []
+        assert (await api.get("/jobs/count?args.password=***")).json["total"] == 1
         retried = await api.post(f"/jobs/{started['id']}/retry")
         again = (await api.get(f"/jobs/{retried.json['id']}", Prefer="wait=10")).json
         # It was there, and was shown nowhere.

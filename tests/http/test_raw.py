@@ -119,6 +119,9 @@ async def test_a_host_that_is_none_is_400(host: bytes) -> None:
         reply = await wire.reply()
         assert reply.status == 400
         assert await Api(app).count() == 0
+    async with listening(app) as server, server.connect() as wire:
+        await wire.send(b"GET /tasks HTTP/1.1", b"Host: " + host)
+        assert (await wire.reply()).status == 400
 
 
 async def test_head_sends_no_body() -> None:

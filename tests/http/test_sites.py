@@ -26,6 +26,9 @@ FROM_ELSEWHERE: list[dict[str, str]] = [
     {"Origin": "https://evil.example"},
     {"Origin": "http://localhost:8000"},
     {"Origin": "http://localhost.evil.example"},
+    {"Origin": "http://localhost:443"},
+    {"Origin": "https://localhost", "Host": "localhost:80"},
+    {"Origin": "http://localhost", "Host": "localhost:8080"},
     {"Origin": "null"},
     {"Origin": ""},
     {"Origin": "http://["},
@@ -38,6 +41,8 @@ FROM_HERE: list[dict[str, str]] = [
     {"Sec-Fetch-Site": "none"},
     {"Origin": "http://localhost"},
     {"Origin": "https://localhost"},
+    {"Origin": "http://localhost", "Host": "LocalHost:80"},
+    {"Origin": "https://localhost", "Host": "localhost:443"},
     {"Sec-Fetch-Site": "cross-site", "Origin": "https://friend.example"},
     {"Origin": "https://friend.example"},
 ]

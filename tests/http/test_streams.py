@@ -13,6 +13,7 @@ from quart import Quart
 
 from quart_app import create_app, task
 from quart_app.app import get_jobs
+from quart_app.domain.jobs import Job, LogLine
 from quart_app.http import edge, streams
 from quart_app.testing import wait_until
 from tests.http.listening import Listening, listening
@@ -123,6 +124,33 @@ async def test_a_reader_that_has_seen_the_end_is_told_not_to_come_back(server: L
         for before in (last - 1, "nonsense", "9" * 40, "-1"):
             async with get(client, server, f"/jobs/{job_id}/events", before) as response:
                 assert (await Reader(response).document())["status"] == "succeeded"
+
+
+async def test_who_asks_for_the_head_of_a_stream_begins_none(app: Quart, server: Listening) -> None:
+    """It could not be told that nobody reads, and would be counted for ever."""
+    async with httpx2.AsyncClient() as client:
+        job_id = await start(client, server)
+        parts = get_jobs(app).parts
+        for path in ("/events", f"/jobs/{job_id}/events"):
+            answer = await client.head(f"http://{server.host}{path}")
+            assert answer.headers["content-type"] == "text/event-stream"
+            assert (await client.get(f"http://{server.host}/healthz")).status_code == 200
+            assert parts is not None
+            assert parts.hub.watchers == 0
+        GATE.set()
+
+
+async def test_an_event_is_not_told_as_another_one_of_the_same_number(app: Quart) -> None:
+    """A store that has lost its last writes gives their numbers to others."""
+    async with app.test_app():
+        routes = streams.StreamRoutes(get_jobs(app)._site)
+        one, other = Job(id="one", task="quick", seq=7), Job(id="other", task="quick", seq=7)
+        blocks = [routes._block(each, "http://h") for each in (one, other, one)]
+        assert [json.loads(each.partition(b"data: ")[2])["id"] for each in blocks] == [
+            "one", "other", "one",
+        ]  # fmt: skip
+        line = LogLine(7, 1, 1.0, "info", "said")
+        assert b"event: log" in routes._block(line, "http://h")
 
 
 async def test_a_page_with_many_jobs_has_one_stream(server: Listening) -> None:
