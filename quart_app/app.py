@@ -117,8 +117,7 @@ class Jobs:
         self._app = app
         prefix = self._site.prefix
         app.register_blueprint(self._blueprint(home), url_prefix=prefix or None)
-        # Also for the app's own views that start tasks: full or shutting down is their 503.
-        app.register_error_handler(JobsError, self._jobs_error)
+        app.register_error_handler(JobsError, self._in_a_view)
         app.before_serving(self.open)
         inner: Any = app.asgi_app
         self._edge = Edge(inner, self._site, self.close)
@@ -143,6 +142,13 @@ class Jobs:
     async def _jobs_error(self, error: JobsError) -> Response:
         self._metrics.refused(error)
         return problems.jobs_error(error)
+
+    async def _in_a_view(self, error: JobsError) -> Response:
+        """In the app's own views full or shutting down is their 429 or 503; anything else, as wrong
+        arguments of a start, is no mistake of the client, and the app's own 500."""
+        if error.status not in (429, 503):
+            raise error
+        return await self._jobs_error(error)
 
     async def _unrouted(self) -> Response | None:
         """Below our prefix an unknown route or a wrong method is a problem, as everywhere of ours:

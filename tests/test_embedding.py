@@ -9,6 +9,7 @@ import pytest
 from quart import Blueprint, Quart, request
 
 from quart_app import Jobs, task
+from quart_app.app import get_jobs
 from tests.http.support import Api, problem
 
 
@@ -78,6 +79,31 @@ async def test_what_its_hooks_raise_is_answered_as_it_says(app: Quart) -> None:
             answer = await client.get(f"{path}?hook=login")
             assert (answer.status_code, await answer.get_data()) == (401, b"log in first")
         problem(await Api(app).get("/tasks?hook=fault"), 500)
+
+
+async def test_a_mistake_in_a_view_is_not_the_clients(
+    app: Quart, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A start with wrong arguments is the app's own 500, and logged; a service that shuts down is
+    the client's 503."""
+
+    @app.get("/wrong")
+    async def wrong() -> str:
+        await work.start(colour="red")  # type: ignore[call-arg]
+        return "started"
+
+    @app.get("/right")
+    async def right() -> str:
+        await work.start()
+        return "started"
+
+    async with app.test_app():
+        client = app.test_client()
+        assert (await client.get("/wrong")).status_code == 500
+        assert "colour" in caplog.text
+        assert (await client.get("/right")).status_code == 200
+        get_jobs(app).begin_close()
+        problem(await Api(app).get("/right"), 503, "draining")
 
 
 async def test_a_wrong_method_on_our_routes_is_a_problem(app: Quart) -> None:

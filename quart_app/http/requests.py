@@ -82,7 +82,7 @@ async def read_json(request: Request, fields: Fields, limits: Limits) -> tuple[b
 
     Raises:
         NotJSON: a content type other than ``application/json``: a form of another site's page
-            could send that without asking (RFC 9110, 8.3).
+            could send that without asking (RFC 9110, 8.3); or one that is packed (8.4).
         BadInput: not strictly JSON.
     """
     body = await read_body(request, fields, limits)
@@ -91,6 +91,8 @@ async def read_json(request: Request, fields: Fields, limits: Limits) -> tuple[b
     kind = fields.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
         raise NotJSON(f"Send the body as application/json, not {kind or 'without a type'!r}")
+    if (coding := fields.get("content-encoding", "identity")).lower() != "identity":
+        raise NotJSON(f"Send the body as it is, not with Content-Encoding: {coding[:50]}")
     return body, strict_json(body, limits.max_depth)
 
 

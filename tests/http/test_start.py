@@ -109,6 +109,17 @@ async def test_what_a_form_of_another_site_could_send_is_415(body: bytes, kind: 
         assert await api.count() == 0
 
 
+async def test_a_body_that_is_packed_is_415() -> None:
+    """Whatever it is; the answer says how to send it."""
+    async with serving(report) as api:
+        for coding in ("gzip", "br", "gzip, identity"):
+            answer = await api.post("/start/report", {"month": 3}, Content_Encoding=coding)
+            assert coding in problem(answer, 415)["detail"]
+        assert await api.count() == 0
+        answer = await api.post("/start/report", {"month": 3}, Content_Encoding="identity")
+        assert answer.status == 202
+
+
 async def test_an_unknown_task_is_404_and_names_those_that_there_are() -> None:
     """404 no-such-task."""
     async with serving(report, nap) as api:
