@@ -133,7 +133,8 @@ class Jobs:
         meta = MetaRoutes(self._site, OpenAPI(blueprint, self._site.prefix))
         meta.register(blueprint)
         DashboardRoutes(self._site).register(blueprint, home=home)
-        blueprint.before_app_request(self._unrouted)
+        if not home:  # There the app's own error pages are ours.
+            blueprint.before_app_request(self._unrouted)
         blueprint.register_error_handler(JobsError, self._jobs_error)
         blueprint.register_error_handler(HTTPException, _http_error)
         blueprint.register_error_handler(Exception, _fault)
