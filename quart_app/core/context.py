@@ -36,6 +36,7 @@ from typing import (
 from quart_app.core.steps import Steps, read
 from quart_app.core.threads import Threads
 from quart_app.domain.jobs import Progress
+from quart_app.domain.texts import as_text
 
 if TYPE_CHECKING:  # A process imports this module too, and none of the service.
     from quart_app.core.children import Children
@@ -48,6 +49,8 @@ T = TypeVar("T")
 
 TURN = 0.01
 """Seconds after which a loop over items lets the others on the event loop go on."""
+COUNTS = 2**53
+"""Up to here every count is a number of JSON, too."""
 
 Report = Callable[[Progress], None]
 
@@ -118,8 +121,13 @@ class Context:
             current: units done.
             total: units in all; 0 while that is not known.
             message: a line for people, at most 200 characters of it are kept.
+
+        Raises:
+            TypeError, ValueError, OverflowError: what should be a number is none.
         """
-        self._report(Progress(current, total, message))
+        # Checked here, where the function hears of it: what is kept must be readable.
+        line = None if message is None else as_text(str(message))
+        self._report(Progress(_number(current), _number(total), line))
 
     def track(
         self,
@@ -322,6 +330,17 @@ class Tracked(Generic[T]):
 async def _each(items: Iterable[T]) -> AsyncIterator[T]:
     for item in items:
         yield item
+
+
+def _number(value: float) -> float:
+    """A plain number for any kind of one; counts stay counts.
+
+    >>> _number(True), _number(10**20), _number(0.5)
+    (1, 1e+20, 0.5)
+    """
+    if isinstance(value, int) and -COUNTS < value < COUNTS:
+        return int(value)
+    return float(value)
 
 
 def _on_a_loop() -> bool:
