@@ -13,3 +13,15 @@ def as_text(value: str) -> str:
     'caf?'
     """
     return value if value.isascii() else value.encode(errors="replace").decode()
+
+
+def text_of(error: BaseException) -> str:
+    """An exception's message, also of one whose own ``__str__`` fails.
+
+    >>> text_of(ValueError("no"))
+    'no'
+    """
+    try:
+        return as_text(str(error))
+    except Exception:  # noqa: BLE001 - user code again
+        return "(this exception cannot be shown)"
