@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import gc
+import io
+import json
 import threading
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,6 +24,7 @@ from quart_app.core.drafts import (
     dropped,
     lines_of,
 )
+from quart_app.domain.secrets import secrets_in
 
 
 class Kept(Log):
@@ -32,6 +36,18 @@ class Kept(Log):
 
     def log(self, level: str, text: str, at: float | None = None) -> None:
         self.lines += [f"{level}: {line}" for line in lines_of(text, self.secrets)]
+
+
+class Printer(io.StringIO):
+    """A file that is such a log."""
+
+    def __init__(self, log: Log) -> None:
+        super().__init__()
+        self.log = log
+
+    def write(self, text: str) -> int:
+        self.log.write("info", text)
+        return len(text)
 
 
 @pytest.mark.parametrize(
@@ -86,6 +102,22 @@ def test_a_secret_is_hidden_before_a_line_is_cut(offset: int) -> None:
 def test_a_secret_of_several_lines_is_hidden() -> None:
     """As keys are."""
     assert lines_of("key: begin\nmiddle\nend.", ("begin\nmiddle\nend",)) == ["key: ***."]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_no_line_of_a_secret_is_printed(end: str) -> None:
+    """Each comes by itself, or in pieces; the short ones would be in every second word."""
+    secret = end.join(["-----BEGIN KEY-----", "  MIIEvQIBADAN", 'cf"\\s==', "ab", ""])
+    log = Kept(*secrets_in(msgspec.json.encode({"key": {"$secret": secret}})))
+    print("with", secret, "end", file=Printer(log))
+    for piece in secret:
+        log.write("info", piece)
+    log.log("info", f"{secret!r} {json.dumps([secret])} {secret.splitlines()}")
+    log.end_lines()
+    said = "\n".join(log.lines)
+    assert "***" in said
+    for part in ("BEGIN", "MII", "cf"):
+        assert part not in said
 
 
 def test_the_newest_lines_are_kept_and_the_others_counted() -> None:
