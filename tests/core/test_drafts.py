@@ -126,9 +126,9 @@ def test_the_newest_lines_are_kept_and_the_others_counted() -> None:
     drafts.add("info", [str(number) for number in range(LINES)], 1.0)
     drafts.add("error", ["last"], 2.0)
     lines = drafts.take()
-    assert lines[0] == (1.0, "warning", dropped(1)) == (1.0, "warning", lines[0][2])
-    assert lines[0][2].startswith("1 line was dropped")
-    assert [text for _, _, text in lines[1:]] == [*map(str, range(1, LINES)), "last"]
+    assert lines[0] == (1.0, "warning", dropped(2)) == (1.0, "warning", lines[0][2])
+    assert lines[0][2].startswith("2 lines were dropped")
+    assert [text for _, _, text in lines[1:]] == [*map(str, range(2, LINES)), "last"]
     assert drafts.take() == []
     drafts.add("info", ["x" * LINE_CHARS] * 100, 3.0)
     lines = drafts.take()
@@ -137,6 +137,18 @@ def test_the_newest_lines_are_kept_and_the_others_counted() -> None:
     assert lines[0] == (3.0, "warning", dropped(100 - kept))
     drafts.add("info", ["again"], 4.0)
     assert drafts.take() == [(4.0, "info", "again")], "it is said once"
+    assert dropped(1).startswith("1 line was dropped")
+
+
+@pytest.mark.parametrize("text", ["", "x" * (BYTES // LINES - 16), "x" * 247, "x" * 1_000])
+def test_what_was_dropped_is_said_within_what_is_kept(text: str) -> None:
+    """A store that keeps as much drops nothing of it: not the line that says how many were."""
+    drafts = Drafts()
+    drafts.add("info", [text] * 5_000, 1.0)
+    lines = drafts.take()
+    assert lines[0][2] == dropped(5_000 - len(lines) + 1)
+    assert len(lines) <= LINES
+    assert sum(16 + len(line) for _, _, line in lines) <= BYTES
 
 
 def test_what_is_said_while_a_line_is_kept_is_no_deadlock() -> None:

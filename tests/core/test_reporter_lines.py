@@ -151,8 +151,8 @@ async def test_too_many_lines_are_counted() -> None:
         reporter.log("debug", str(number))
     await reporter.close()
     [(_, drafts)] = pen.writes
-    assert drafts[0][1:] == ("warning", dropped(7))
-    assert [text for _, _, text in drafts[1:]] == [str(number) for number in range(7, LINES + 7)]
+    assert drafts[0][1:] == ("warning", dropped(8))
+    assert [text for _, _, text in drafts[1:]] == [str(number) for number in range(8, LINES + 7)]
 
 
 @pytest.mark.virtual
