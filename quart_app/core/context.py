@@ -147,6 +147,9 @@ class Context:
         """
         if total is None:
             total = len(items) if isinstance(items, Sized) else 0
+        total = _number(total)
+        if message is not None:
+            message = str(message).replace("{total}", _shown(total))
         return Tracked(self, items, total, message)
 
     @overload
@@ -304,7 +307,7 @@ class Tracked(Generic[T]):
     def _report(self, done: int) -> None:
         message = self._message
         if message is not None:
-            message = message.replace("{n}", str(done)).replace("{total}", f"{self._total:g}")
+            message = message.replace("{n}", str(done))
         self._context.progress(done, self._total, message)
 
     def __iter__(self) -> Iterator[T]:
@@ -341,6 +344,15 @@ def _number(value: float) -> float:
     if isinstance(value, int) and -COUNTS < value < COUNTS:
         return int(value)
     return float(value)
+
+
+def _shown(number: float) -> str:
+    """A number for people.
+
+    >>> _shown(1_234_567), _shown(3.0), _shown(2.5)
+    ('1234567', '3', '2.5')
+    """
+    return f"{number:.0f}" if number % 1 == 0 else f"{number:g}"
 
 
 def _on_a_loop() -> bool:

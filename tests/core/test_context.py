@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -62,3 +63,20 @@ def test_what_is_no_number_is_the_functions_error(said: Any) -> None:
     with pytest.raises((TypeError, ValueError, OverflowError)):
         context.progress(*said)
     assert reports == []
+
+
+@pytest.mark.parametrize(
+    ("total", "shown"),
+    [(None, "2"), (1_234_567, "1234567"), (1e7, "10000000"), (2.5, "2.5"), (math.inf, "inf")],
+)
+async def test_items_are_counted_in_words_for_people(total: float | None, shown: str) -> None:
+    """A whole number as such, however large; on the loop as in threads."""
+    reports: list[Progress] = []
+    context = Context("a", 1, stopping=lambda: False, report=reports.append)
+    assert list(context.track("ab", total, "row {n} of {total}")) == ["a", "b"]
+    assert [item async for item in context.track("ab", total, "row {n} of {total}")] == ["a", "b"]
+    said = [f"row {number} of {shown}" for number in (1, 2, 1, 2)]
+    assert [progress.message for progress in reports] == said
+    assert [progress.current for progress in reports] == [1, 2, 1, 2]
+    with pytest.raises(TypeError):
+        context.track("ab", 1j)  # type: ignore[arg-type]
