@@ -27,6 +27,7 @@ from quart_app.domain.jobs import Progress
 from quart_app.domain.retries import SPOKEN, RetryAfter, kinds_of
 from quart_app.domain.secrets import redact, secrets_in
 from quart_app.domain.tasks import load_function
+from quart_app.domain.texts import text_of
 
 TRACEBACK_BYTES = 16_384
 PR_SET_PDEATHSIG = 1
@@ -205,22 +206,15 @@ def _run(call: Call) -> Answer:
         text = "" if isinstance(error, SPOKEN) else traceback.format_exc()[-TRACEBACK_BYTES:]
         after = error.seconds if isinstance(error, RetryAfter) else None
         code = type(error).__name__
-        return Answer("raised", b"", code, _text(error), text, kinds_of(error), after)
+        return Answer("raised", b"", code, text_of(error), text, kinds_of(error), after)
 
 
 def _returned(result: Any) -> Answer:
     try:
         return Answer("returned", ENCODER.encode(result))
     except Exception as error:  # noqa: BLE001 - whatever a model's own encoding raises
-        message = f"the result cannot be written as JSON: {_text(error)}"
+        message = f"the result cannot be written as JSON: {text_of(error)}"
         return Answer("raised", b"", "InvalidResult", message)
-
-
-def _text(error: BaseException) -> str:
-    try:
-        return str(error)
-    except Exception:  # noqa: BLE001 - an exception whose own __str__ fails
-        return "(this exception cannot be shown)"
 
 
 def _context(call: Call) -> Context:

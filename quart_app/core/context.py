@@ -36,6 +36,7 @@ from typing import (
 from quart_app.core.steps import Steps, read
 from quart_app.core.threads import Threads
 from quart_app.domain.jobs import Progress
+from quart_app.domain.texts import as_text
 
 if TYPE_CHECKING:  # A process imports this module too, and none of the service.
     from quart_app.core.children import Children
@@ -48,6 +49,8 @@ T = TypeVar("T")
 
 TURN = 0.01
 """Seconds after which a loop over items lets the others on the event loop go on."""
+COUNTS = 2**53
+"""Up to here every count is a number of JSON, too."""
 
 Report = Callable[[Progress], None]
 
@@ -118,8 +121,13 @@ class Context:
             current: units done.
             total: units in all; 0 while that is not known.
             message: a line for people, at most 200 characters of it are kept.
+
+        Raises:
+            TypeError, ValueError, OverflowError: what should be a number is none.
         """
-        self._report(Progress(current, total, message))
+        # Checked here, where the function hears of it: what is kept must be readable.
+        line = None if message is None else as_text(str(message))
+        self._report(Progress(_number(current), _number(total), line))
 
     def track(
         self,
@@ -139,6 +147,9 @@ class Context:
         """
         if total is None:
             total = len(items) if isinstance(items, Sized) else 0
+        total = _number(total)
+        if message is not None:
+            message = str(message).replace("{total}", _shown(total))
         return Tracked(self, items, total, message)
 
     @overload
@@ -296,7 +307,7 @@ class Tracked(Generic[T]):
     def _report(self, done: int) -> None:
         message = self._message
         if message is not None:
-            message = message.replace("{n}", str(done)).replace("{total}", f"{self._total:g}")
+            message = message.replace("{n}", str(done))
         self._context.progress(done, self._total, message)
 
     def __iter__(self) -> Iterator[T]:
@@ -322,6 +333,26 @@ class Tracked(Generic[T]):
 async def _each(items: Iterable[T]) -> AsyncIterator[T]:
     for item in items:
         yield item
+
+
+def _number(value: float) -> float:
+    """A plain number for any kind of one; counts stay counts.
+
+    >>> _number(True), _number(10**20), _number(0.5)
+    (1, 1e+20, 0.5)
+    """
+    if isinstance(value, int) and -COUNTS < value < COUNTS:
+        return int(value)
+    return float(value)
+
+
+def _shown(number: float) -> str:
+    """A number for people.
+
+    >>> _shown(1_234_567), _shown(3.0), _shown(2.5)
+    ('1234567', '3', '2.5')
+    """
+    return f"{number:.0f}" if number % 1 == 0 else f"{number:g}"
 
 
 def _on_a_loop() -> bool:

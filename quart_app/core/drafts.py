@@ -17,6 +17,9 @@ from quart_app.domain.secrets import redact
 
 LINES, BYTES = 1_000, 256 * 2**10
 """How much of what a job has said is kept for the next write: more is dropped, the oldest first."""
+NOTICE = 128
+"""Bytes that are left for the line that says how many were dropped: a store that keeps as much as
+we do would drop it first."""
 LINE_CHARS = 4_096
 """Characters of a line; a longer one ends with `CUT`."""
 CUT = " ... (cut)"
@@ -95,10 +98,15 @@ class Drafts:
                 for line in lines:
                     self._lines.append((at, level, line))
                     self._size += 16 + len(line)
-                    while len(self._lines) > LINES or self._size > BYTES:
+                    while self._full():
                         self._drop()
             finally:
                 self._busy = False
+
+    def _full(self) -> bool:
+        if self._dropped:
+            return len(self._lines) >= LINES or self._size > BYTES - NOTICE
+        return len(self._lines) > LINES or self._size > BYTES
 
     def _drop(self) -> None:
         self._dropped_at, _, line = self._lines.popleft()

@@ -31,6 +31,7 @@ from quart_app.domain.outcomes import Ended
 from quart_app.domain.retries import SPOKEN, Verdict
 from quart_app.domain.secrets import redact, secrets_in
 from quart_app.domain.tasks import Task
+from quart_app.domain.texts import as_text, text_of
 
 logger = logging.getLogger("quart_app.jobs")
 
@@ -183,6 +184,7 @@ class Invoker:
         return self._failed(task, type(error).__name__, text_of(error), text, verdict)
 
     def _failed(self, task: Task, code: str, message: str, text: str, verdict: Verdict) -> Ended:
+        text = as_text(text)
         reporter = REPORTER.get()
         if reporter is not None and reporter.secrets:
             message, text = redact(message, reporter.secrets), redact(text, reporter.secrets)
@@ -225,15 +227,3 @@ async def _absorb(task: asyncio.Task[None]) -> None:
         await asyncio.sleep(0)
     except asyncio.CancelledError:  # pragma: no cover - before Python 3.13 only
         return
-
-
-def text_of(error: BaseException) -> str:
-    """An exception's message, also of one whose own ``__str__`` fails.
-
-    >>> text_of(ValueError("no"))
-    'no'
-    """
-    try:
-        return str(error)
-    except Exception:  # noqa: BLE001 - user code again
-        return "(this exception cannot be shown)"

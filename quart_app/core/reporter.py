@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import logging
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
 from quart_app.core.drafts import Drafts, Log, lines_of
@@ -19,6 +21,8 @@ from quart_app.domain.secrets import redact
 
 if TYPE_CHECKING:  # A job's process imports this module too, and none of the service.
     from quart_app.core.ledger import Ledger
+
+logger = logging.getLogger("quart_app.jobs")
 
 INTERVAL = 0.1
 """Seconds between two writes of what one job says."""
@@ -113,14 +117,20 @@ class Reporter(Log):
         self._waiting = False
         progress = self._newest
         drafts = None if self._drafts is None else self._drafts.take()
-        # A store in trouble loses no job's end, but it may lose a picture of its middle.
         if progress is not None and progress is not self._noted:
             self._noted = progress
-            with contextlib.suppress(StoreUnavailable):
-                await self._note(progress)
+            await self._try(self._note(progress))
         if drafts:
-            with contextlib.suppress(StoreUnavailable):
-                await self._ledger.log(self.job, drafts)
+            await self._try(self._ledger.log(self.job, drafts))
+
+    async def _try(self, write: Awaitable[object]) -> None:
+        """What a job says never loses its end: at most a picture of its middle is missing."""
+        try:
+            await write
+        except StoreUnavailable:
+            pass
+        except Exception:
+            logger.exception("job %s: what it said could not be written", self.job.id)
 
     async def _note(self, progress: Progress) -> None:
         message = progress.message

@@ -21,6 +21,7 @@ from quart_app.core.patience import until_written
 from quart_app.core.ports import Store
 from quart_app.domain.arguments import ENCODER, decode_custom
 from quart_app.domain.jobs import Job, KeptStep
+from quart_app.domain.texts import as_text
 
 MOST = 10_000
 """Steps of one job."""
@@ -58,6 +59,8 @@ class Steps:
         """
         if not isinstance(name, str) or not 0 < len(name) <= NAME_CHARS:
             raise ValueError(f"a step's name is a text of 1 to {NAME_CHARS} characters")
+        if as_text(name) != name:  # Its result could not be kept, when it is done already.
+            raise ValueError(f"a step's name is a text, and {name!r} has bytes that are none")
         if name in self._used:
             message = f"this job had a step {name!r} already: in a loop, put the item in the name"
             raise ValueError(message)

@@ -17,6 +17,7 @@ import msgspec
 
 from quart_app.domain.errors import InvalidArguments, InvalidTask
 from quart_app.domain.secrets import Secret, mark, read_secret
+from quart_app.domain.texts import text_of
 
 CONTEXT_MARK = "__job_context__"
 """A class with this attribute is a job's context: it is passed in and is no argument."""
@@ -197,8 +198,8 @@ class Arguments:
             return _KEEPER.encode(self._decoder.decode(payload))
         except RecursionError:
             raise InvalidArguments("The arguments are nested too deeply", []) from None
-        except (msgspec.ValidationError, ValueError, TypeError) as error:
-            errors = self._errors(payload) or [{"pointer": "#", "detail": str(error)}]
+        except Exception as error:  # noqa: BLE001 - a type may have a check of its own
+            errors = self._errors(payload) or [{"pointer": "#", "detail": _said(error)}]
             detail = "; ".join(f"{each['pointer']}: {each['detail']}" for each in errors[:3])
             raise InvalidArguments(detail, errors) from None
 
@@ -208,8 +209,9 @@ class Arguments:
             return b"{}"
         try:
             payload = _KEEPER.encode(values)
-        except (TypeError, ValueError, RecursionError) as error:
-            raise InvalidArguments(str(error), [{"pointer": "#", "detail": str(error)}]) from None
+        except Exception as error:  # noqa: BLE001 - whatever a model's own encoding raises
+            detail = _said(error)
+            raise InvalidArguments(detail, [{"pointer": "#", "detail": detail}]) from None
         return self.check(payload)
 
     def read(self, payload: bytes) -> dict[str, Any]:
@@ -222,8 +224,8 @@ class Arguments:
             return {}
         try:
             values: dict[str, Any] = msgspec.structs.asdict(self._decoder.decode(payload))
-        except (msgspec.ValidationError, ValueError, TypeError) as error:
-            detail = f"The arguments no longer fit {self.name!r}: {error}"
+        except Exception as error:  # noqa: BLE001 - a type may have a check of its own
+            detail = f"The arguments no longer fit {self.name!r}: {_said(error)}"
             raise InvalidArguments(detail, self._errors(payload)) from None
         return values
 
@@ -253,10 +255,23 @@ class Arguments:
             try:
                 # JSON has no other keys than strings, so they are read as what they stand for.
                 msgspec.convert(given[name], kind, str_keys=True, dec_hook=decode_custom)
-            except (msgspec.ValidationError, ValueError, TypeError) as error:
-                detail, _, path = str(error).partition(" - at `$")
+            except Exception as error:  # noqa: BLE001 - a type may have a check of its own
+                detail, _, path = _said(error).partition(" - at `$")
                 errors.append({"pointer": pointer(name, path.rstrip("`")), "detail": detail})
         return errors
+
+
+def _said(error: Exception) -> str:
+    """Why a value does not fit: in a check's own words, with the class of what was not made to be
+    read.
+
+    >>> _said(ValueError("too late")), _said(KeyError("color")), _said(AssertionError())
+    ('too late', "KeyError: 'color'", 'AssertionError')
+    """
+    text = text_of(error)
+    if text and isinstance(error, (ValueError, TypeError, RecursionError)):
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def _checked(where: str, kind: Any, default: Any) -> Any:
@@ -280,8 +295,8 @@ def _checked(where: str, kind: Any, default: Any) -> Any:
         return default
     try:
         return decoder.decode(_KEEPER.encode(default))
-    except (ValueError, TypeError, RecursionError) as error:
-        message = f"{where}: its default {default!r} does not fit its own type: {error}"
+    except Exception as error:
+        message = f"{where}: its default {default!r} does not fit its own type: {_said(error)}"
         raise InvalidTask(message) from error
 
 

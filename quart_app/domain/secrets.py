@@ -6,6 +6,8 @@ without knowing the task. Only the type, the mark and the hiding may live here.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -85,16 +87,30 @@ def hide(args: bytes) -> bytes:
 
 
 def secrets_in(args: bytes) -> tuple[str, ...]:
-    """The secret texts of a job's arguments that can be hidden inside other texts, longest first.
+    """The secret texts of a job's arguments that can be hidden inside other texts, longest first:
+    as they are, as they are quoted, and each line of them.
 
     >>> secrets_in(b'{"password":{"$secret":"hunter2"}}')
     ('hunter2',)
+    >>> secrets_in(b'{"key":{"$secret":"BEGIN\\\\nk3y"}}')
+    ('BEGIN\\\\nk3y', 'BEGIN\\nk3y', 'BEGIN')
     """
     if _MARKED not in args:
         return ()
     found: list[str] = []
     _hidden(msgspec.json.decode(args), found)
-    return tuple(sorted({each for each in found if len(each) >= SHORTEST}, key=len, reverse=True))
+    shown = {form for each in found if len(each) >= SHORTEST for form in _forms(each)}
+    return tuple(sorted(shown, key=len, reverse=True))
+
+
+def _forms(secret: str) -> Iterator[str]:
+    """A secret as it may stand in a text: what is printed is looked at line by line."""
+    for part in {secret, *(line.strip() for line in secret.splitlines())}:
+        if len(part) >= SHORTEST:
+            yield part
+            yield repr(part)[1:-1]
+            yield json.dumps(part)[1:-1]
+            yield json.dumps(part, ensure_ascii=False)[1:-1]
 
 
 def redact(text: str, secrets: tuple[str, ...]) -> str:

@@ -98,6 +98,10 @@ def raises_silently() -> None:
     raise Silent
 
 
+def raises_what_is_no_text() -> None:
+    raise ValueError("caf\udce9")
+
+
 def raises_deeply(depth: int) -> None:
     if depth:
         raises_deeply(depth - 1)
@@ -244,6 +248,7 @@ def test_a_function_sees_its_job(slots: Slots) -> None:
     [
         (process_tasks.fails, b'{"message":"no"}', "ValueError", "no"),
         (process_tasks.exits, b"{}", "SystemExit", "3"),
+        (raises_what_is_no_text, b"{}", "ValueError", "caf?"),
         (raises_silently, b"{}", "Silent", "(this exception cannot be shown)"),
         (process_tasks.double, b'{"number":"x"}', "InvalidArguments", "no longer fit 'task'"),
     ],

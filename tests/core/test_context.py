@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import math
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
 from quart_app.core.context import Context
@@ -29,3 +35,48 @@ def test_progress_is_passed_on() -> None:
     context.progress(1, 4)
     context.progress(2, 4, "x" * 500)
     assert reports == [Progress(1, 4), Progress(2, 4, "x" * 500)]
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ((True, Decimal("2.5")), Progress(1, 2.5)),
+        ((Fraction(1, 2), 10**30), Progress(0.5, 1e30)),
+        ((1, 2, ["a"]), Progress(1, 2, "['a']")),
+        ((1, 2, Path("caf\udce9")), Progress(1, 2, "caf?")),
+    ],
+)
+def test_progress_is_plain_numbers_and_a_text(said: Any, kept: Progress) -> None:
+    """Whatever stands for them: what is kept has to be read again, also by another program."""
+    reports: list[Progress] = []
+    context = Context("a", 1, stopping=lambda: False, report=reports.append)
+    context.progress(*said)
+    assert reports == [kept]
+    assert msgspec.json.decode(msgspec.json.encode(reports[0]), type=Progress) == kept
+
+
+@pytest.mark.parametrize("said", [("one", 2), (1, None), (1, 1j), (1, 10**400)])
+def test_what_is_no_number_is_the_functions_error(said: Any) -> None:
+    """It is raised where it was said, and nothing of it is passed on."""
+    reports: list[Progress] = []
+    context = Context("a", 1, stopping=lambda: False, report=reports.append)
+    with pytest.raises((TypeError, ValueError, OverflowError)):
+        context.progress(*said)
+    assert reports == []
+
+
+@pytest.mark.parametrize(
+    ("total", "shown"),
+    [(None, "2"), (1_234_567, "1234567"), (1e7, "10000000"), (2.5, "2.5"), (math.inf, "inf")],
+)
+async def test_items_are_counted_in_words_for_people(total: float | None, shown: str) -> None:
+    """A whole number as such, however large; on the loop as in threads."""
+    reports: list[Progress] = []
+    context = Context("a", 1, stopping=lambda: False, report=reports.append)
+    assert list(context.track("ab", total, "row {n} of {total}")) == ["a", "b"]
+    assert [item async for item in context.track("ab", total, "row {n} of {total}")] == ["a", "b"]
+    said = [f"row {number} of {shown}" for number in (1, 2, 1, 2)]
+    assert [progress.message for progress in reports] == said
+    assert [progress.current for progress in reports] == [1, 2, 1, 2]
+    with pytest.raises(TypeError):
+        context.track("ab", 1j)  # type: ignore[arg-type]

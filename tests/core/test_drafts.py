@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import gc
+import io
+import json
 import threading
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,6 +24,7 @@ from quart_app.core.drafts import (
     dropped,
     lines_of,
 )
+from quart_app.domain.secrets import secrets_in
 
 
 class Kept(Log):
@@ -32,6 +36,18 @@ class Kept(Log):
 
     def log(self, level: str, text: str, at: float | None = None) -> None:
         self.lines += [f"{level}: {line}" for line in lines_of(text, self.secrets)]
+
+
+class Printer(io.StringIO):
+    """A file that is such a log."""
+
+    def __init__(self, log: Log) -> None:
+        super().__init__()
+        self.log = log
+
+    def write(self, text: str) -> int:
+        self.log.write("info", text)
+        return len(text)
 
 
 @pytest.mark.parametrize(
@@ -88,15 +104,31 @@ def test_a_secret_of_several_lines_is_hidden() -> None:
     assert lines_of("key: begin\nmiddle\nend.", ("begin\nmiddle\nend",)) == ["key: ***."]
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_no_line_of_a_secret_is_printed(end: str) -> None:
+    """Each comes by itself, or in pieces; the short ones would be in every second word."""
+    secret = end.join(["-----BEGIN KEY-----", "  MIIEvQIBADAN", 'cf"\\s==', "ab", ""])
+    log = Kept(*secrets_in(msgspec.json.encode({"key": {"$secret": secret}})))
+    print("with", secret, "end", file=Printer(log))
+    for piece in secret:
+        log.write("info", piece)
+    log.log("info", f"{secret!r} {json.dumps([secret])} {secret.splitlines()}")
+    log.end_lines()
+    said = "\n".join(log.lines)
+    assert "***" in said
+    for part in ("BEGIN", "MII", "cf"):
+        assert part not in said
+
+
 def test_the_newest_lines_are_kept_and_the_others_counted() -> None:
     """In their place stands how many there were."""
     drafts = Drafts()
     drafts.add("info", [str(number) for number in range(LINES)], 1.0)
     drafts.add("error", ["last"], 2.0)
     lines = drafts.take()
-    assert lines[0] == (1.0, "warning", dropped(1)) == (1.0, "warning", lines[0][2])
-    assert lines[0][2].startswith("1 line was dropped")
-    assert [text for _, _, text in lines[1:]] == [*map(str, range(1, LINES)), "last"]
+    assert lines[0] == (1.0, "warning", dropped(2)) == (1.0, "warning", lines[0][2])
+    assert lines[0][2].startswith("2 lines were dropped")
+    assert [text for _, _, text in lines[1:]] == [*map(str, range(2, LINES)), "last"]
     assert drafts.take() == []
     drafts.add("info", ["x" * LINE_CHARS] * 100, 3.0)
     lines = drafts.take()
@@ -105,6 +137,18 @@ def test_the_newest_lines_are_kept_and_the_others_counted() -> None:
     assert lines[0] == (3.0, "warning", dropped(100 - kept))
     drafts.add("info", ["again"], 4.0)
     assert drafts.take() == [(4.0, "info", "again")], "it is said once"
+    assert dropped(1).startswith("1 line was dropped")
+
+
+@pytest.mark.parametrize("text", ["", "x" * (BYTES // LINES - 16), "x" * 247, "x" * 1_000])
+def test_what_was_dropped_is_said_within_what_is_kept(text: str) -> None:
+    """A store that keeps as much drops nothing of it: not the line that says how many were."""
+    drafts = Drafts()
+    drafts.add("info", [text] * 5_000, 1.0)
+    lines = drafts.take()
+    assert lines[0][2] == dropped(5_000 - len(lines) + 1)
+    assert len(lines) <= LINES
+    assert sum(16 + len(line) for _, _, line in lines) <= BYTES
 
 
 def test_what_is_said_while_a_line_is_kept_is_no_deadlock() -> None:

@@ -6,11 +6,12 @@ import asyncio
 import threading
 from typing import Any, cast
 
+import msgspec
 import pydantic
 import pytest
 
 from quart_app.core.context import Context
-from quart_app.core.invoke import _inside, text_of
+from quart_app.core.invoke import _inside
 from quart_app.domain.jobs import Failure
 from quart_app.domain.tasks import Task
 from tests.core.support import Core
@@ -100,7 +101,28 @@ async def test_an_error_that_cannot_be_shown_is_an_error_all_the_same(run: Any) 
     async with Core(Task(fails, run=run)) as core:
         job = await core.run(fails)
         assert job.error == Failure("Silent", "(this exception cannot be shown)")
-    assert text_of(ValueError("plain")) == "plain"
+
+
+@pytest.mark.parametrize("run", ["loop", "thread"])
+async def test_an_error_of_what_is_no_text_can_be_shown(run: Any) -> None:
+    """Such as the name of a file with stray bytes, in which documents cannot be written."""
+    stray = "caf\udce9"
+
+    def fails() -> None:
+        raise FileNotFoundError(2, "No such file", stray)
+
+    def says() -> None:
+        raise ValueError(stray)
+
+    def returns() -> str:
+        return stray
+
+    async with Core(*(Task(each, run=run) for each in (fails, says, returns)), debug=True) as core:
+        for function, message in ((fails, "'caf\\udce9'"), (says, "caf?"), (returns, "udce9")):
+            error = (await core.run(function)).error
+            assert error is not None
+            assert message in error.message
+            assert msgspec.json.decode(msgspec.json.encode(error), type=Failure) == error
 
 
 @pytest.mark.parametrize("run", ["loop", "thread"])

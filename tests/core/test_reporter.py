@@ -123,3 +123,24 @@ async def test_progress_of_a_job_that_was_given_up_is_refused() -> None:
         await core.ledger.move(job_id, Move.FAIL, reason="lost")
         await core.engine.idle()
         assert (await core.job(job_id)).progress is None
+
+
+@pytest.mark.virtual
+async def test_what_a_job_says_wrongly_is_its_error_and_no_more() -> None:
+    """It fails like any other; what it has caught itself is forgotten."""
+
+    async def wrong(ctx: Context) -> None:
+        ctx.progress(1, None)  # type: ignore[arg-type]
+
+    async def caught(ctx: Context) -> str:
+        ctx.progress(1, 2, "half")
+        with pytest.raises(TypeError):
+            ctx.progress(2, None)  # type: ignore[arg-type]
+        return "done"
+
+    async with Core(wrong, caught) as core:
+        job = await core.run(wrong)
+        assert job.error is not None
+        assert (job.status, job.error.code) == ("failed", "TypeError")
+        job = await core.run(caught)
+        assert (job.status, job.progress) == ("succeeded", Progress(1, 2, "half"))

@@ -28,6 +28,7 @@ class Pen:
         self.loop = asyncio.get_running_loop()
         self.slow = slow
         self.down = False
+        self.error: Exception = StoreUnavailable("down")
         self.writes: list[tuple[float, list[Draft]]] = []
         self.notes: list[Progress] = []
         self.contexts: list[Reporter | None] = []
@@ -41,12 +42,12 @@ class Pen:
         self.writes.append((round(self.clock(), 3), list(drafts)))
         await asyncio.sleep(self.slow)
         if self.down:
-            raise StoreUnavailable("down")
+            raise self.error
 
     async def note(self, job_id: str, *, attempt: int, progress: Progress) -> None:
         assert (job_id, attempt) == ("a", 1)
         if self.down:
-            raise StoreUnavailable("down")
+            raise self.error
         self.notes.append(progress)
 
     @property
@@ -150,8 +151,8 @@ async def test_too_many_lines_are_counted() -> None:
         reporter.log("debug", str(number))
     await reporter.close()
     [(_, drafts)] = pen.writes
-    assert drafts[0][1:] == ("warning", dropped(7))
-    assert [text for _, _, text in drafts[1:]] == [str(number) for number in range(7, LINES + 7)]
+    assert drafts[0][1:] == ("warning", dropped(8))
+    assert [text for _, _, text in drafts[1:]] == [str(number) for number in range(8, LINES + 7)]
 
 
 @pytest.mark.virtual
@@ -170,6 +171,29 @@ async def test_a_store_that_is_down_loses_lines_and_nothing_else() -> None:
     await reporter.close()
     assert pen.texts == ["back"]
     assert pen.notes == []
+
+
+@pytest.mark.virtual
+async def test_nothing_that_a_job_says_keeps_it_from_its_end(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """What a store cannot write is in the server's log; what comes after it is written."""
+    pen = Pen()
+    reporter = reporter_of(pen)
+    pen.down, pen.error = True, TypeError("no such number")
+    reporter.report(Progress(1, 2))
+    reporter.log("info", "one")
+    await asyncio.sleep(0.2)
+    assert [record.levelname for record in caplog.records] == ["ERROR", "ERROR"]
+    assert "job a: what it said could not be written" in caplog.text
+    pen.down = False
+    reporter.report(Progress(2, 3))
+    await asyncio.sleep(0.2)
+    assert pen.notes == [Progress(2, 3)]
+    pen.down = True
+    reporter.report(Progress(3, 3))
+    await reporter.close()
+    assert len(caplog.records) == 3
 
 
 @pytest.mark.virtual

@@ -23,7 +23,7 @@ from quart_app.core.context import Context
 from quart_app.core.start import StartableTask
 from quart_app.core.steps import Superseded
 from quart_app.domain.errors import StoreUnavailable
-from quart_app.domain.jobs import Job, KeptStep
+from quart_app.domain.jobs import Failure, Job, KeptStep
 from quart_app.domain.retries import Retry
 from quart_app.domain.status import Move
 from quart_app.domain.tasks import Task
@@ -346,6 +346,22 @@ async def test_a_name_is_a_text_of_at_most_200_characters(name: Any) -> None:
         ended = await core.run(job)
         assert ended.error is not None
         assert ended.error.message == "a step's name is a text of 1 to 200 characters"
+    assert tally.done == []
+
+
+@pytest.mark.virtual
+async def test_a_name_that_cannot_be_kept_is_refused_before_the_step_is_done() -> None:
+    """Such as that of a file with stray bytes."""
+    tally = Tally()
+
+    async def job(ctx: Context) -> None:
+        await ctx.step("caf\udce9", tally.do, "it")
+
+    async with Core(job) as core:
+        ended = await core.run(job)
+        assert ended.error is not None
+        message = r"a step's name is a text, and 'caf\udce9' has bytes that are none"
+        assert ended.error == Failure("ValueError", message)
     assert tally.done == []
 
 

@@ -45,6 +45,18 @@ class Row(msgspec.Struct):
     cells: list[int] = []
 
 
+@dataclasses.dataclass
+class Slot:
+    """Has a check of its own, which was not made for others to read."""
+
+    hour: int
+
+    def __post_init__(self) -> None:
+        assert self.hour >= 0
+        if self.hour > 23:
+            raise LookupError(f"no hour {self.hour} caf\udce9")
+
+
 class Color(enum.Enum):
     RED = "red"
 
@@ -71,6 +83,13 @@ class Model:
             "$defs": {"Text": {"type": "string", "examples": ["a", 1]}},
             "$ref": "#/$defs/Text",
         }
+
+
+class Stubborn(Model):
+    """Can be read, and not be written."""
+
+    def model_dump(self, *, mode: str) -> str:
+        raise LookupError("gone")
 
 
 class Address(pydantic.BaseModel):
@@ -270,6 +289,41 @@ def test_arguments_that_no_longer_fit_are_refused_when_read() -> None:
         arguments_of(job).read(b'{"x":"old"}')
     assert "no longer fit 'job'" in caught.value.detail
     assert caught.value.errors[0]["pointer"] == "#/x"
+
+
+@pytest.mark.parametrize(
+    ("hour", "detail"),
+    [(24, "LookupError: no hour 24 caf?"), (-1, "AssertionError: assert -1 >= 0")],
+)
+def test_whatever_a_types_own_check_raises_is_a_misfit(hour: int, detail: str) -> None:
+    """When a job is started as when it is run; and for a default at once."""
+
+    def job(slot: Slot) -> None: ...
+
+    arguments = arguments_of(job)
+    with pytest.raises(InvalidArguments) as caught:
+        arguments.write({"slot": {"hour": hour}})
+    [error] = caught.value.errors
+    assert error["pointer"] == "#/slot"
+    assert error["detail"].startswith(detail)
+    with pytest.raises(InvalidArguments, match="no longer fit 'job': " + detail[:8]) as caught:
+        arguments.read(b'{"slot":{"hour":%d}}' % hour)
+    assert caught.value.errors == [error]
+    late = object.__new__(Slot)
+    late.hour = hour
+    with pytest.raises(InvalidTask, match="does not fit its own type: " + detail[:8]):
+        Arguments("job", {"slot": (Slot, late)})
+
+
+def test_a_value_that_cannot_be_written_is_a_misfit() -> None:
+    """Whatever its own encoding raises."""
+
+    def job(x: Stubborn) -> None: ...
+
+    with pytest.raises(InvalidArguments, match="LookupError: gone"):
+        arguments_of(job).write({"x": Stubborn("a")})
+    with pytest.raises(InvalidArguments, match="LookupError: gone"):
+        arguments_of(job).check(b'{"x":"a"}')
 
 
 VALUES: dict[Any, st.SearchStrategy[Any]] = {

@@ -421,6 +421,24 @@ async def test_words_that_are_no_text_and_numbers_that_are_none_keep_no_job_from
     await store.close()
 
 
+async def test_progress_that_cannot_be_read_is_none(tmp_path: Path) -> None:
+    """Files have it from a time when nobody looked at it: such a job is shown, moved and listed."""
+    store = SQLiteStore(tmp_path / "jobs.db")
+    await store.open()
+    job = await bring(store, "running")
+    await store.note(job.id, Note(at=2.0, progress=Progress(1, 2)))
+    await store.close()
+    with contextlib.closing(sqlite3.connect(tmp_path / "jobs.db")) as file, file:
+        file.execute("UPDATE jobs SET progress = ?", ('{"current":true,"total":"2"}',))
+    await store.open()
+    kept = await store.get(job.id)
+    assert kept is not None
+    assert kept.progress is None
+    assert (await store.page(Query())).jobs == [kept]
+    await store.move(job.id, Change(Move.FAIL, at=3.0, error=Failure("E", "lost")))
+    await store.close()
+
+
 # ---------------------------------------------------------------- heads, counts, keys
 
 

@@ -50,6 +50,19 @@ def _without_surrogates(value: Any) -> Any:
     return value
 
 
+def _progress_of(kept: str) -> Progress | None:
+    """Progress as it was kept; none where it cannot be read: once it was kept without a check, and
+    one such row must not stop a list, or a start.
+
+    >>> _progress_of('{"current":1,"total":2}'), _progress_of('{"current":true,"total":2}')
+    (Progress(current=1.0, total=2.0, message=None), None)
+    """
+    try:
+        return _progress(kept)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
 def job_of(row: Row) -> Job:
     """The job of a row of ``get.sql``."""
     return Job(
@@ -69,7 +82,7 @@ def job_of(row: Row) -> Job:
         expires_at=row[13],
         started_at=row[14],
         finished_at=row[15],
-        progress=None if row[16] is None else _progress(row[16]),
+        progress=None if row[16] is None else _progress_of(row[16]),
         cancel_requested_at=row[17],
         unresponsive=bool(row[18]),
         retry_of=row[19],
