@@ -821,6 +821,7 @@ def calls_of(store: PostgresStore, job: Job) -> dict[str, Callable[[], Awaitable
         "move": lambda: store.move(job.id, change(Move.CLAIM)),
         "note": lambda: store.note(job.id, Note(at=1.0, cancel_requested=True)),
         "events": lambda: store.events(0, 1),
+        "head": lambda: store.head(),
         "due": lambda: store.due(0.0, 1),
         "queued": lambda: store.queued("t", 1, False),
         "expired": lambda: store.expired(0.0, 1),

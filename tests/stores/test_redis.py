@@ -123,6 +123,7 @@ def calls_of(store: RedisStore, job: Job) -> list[Callable[[], Awaitable[object]
         lambda: store.move(job.id, change(Move.CLAIM)),
         lambda: store.note(job.id, Note(at=1.0, cancel_requested=True)),
         lambda: store.events(0, 1),
+        lambda: store.head(),
         lambda: store.due(0.0, 1),
         lambda: store.queued("t", 1, False),
         lambda: store.expired(0.0, 1),

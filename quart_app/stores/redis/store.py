@@ -270,6 +270,9 @@ class RedisStore:
             after = found[-1].seq
         return found
 
+    async def head(self) -> int:
+        return int(rows.number_of(await self._read("position")))
+
     async def due(self, now: float, limit: int) -> list[Job]:
         return await self._until("scheduled", now, limit)
 
