@@ -919,6 +919,41 @@ async def test_a_server_that_falls_silent_is_given_up_within_two_seconds(
             assert store.trouble is None
 
 
+async def test_a_schema_that_was_dropped_and_restored_is_worked_with_at_once(
+    postgres_server: PostgresServer, namespace: str, kept: PostgresStore
+) -> None:
+    """Its types and tables are others now, which connections from before do not know."""
+    job = await add(kept)
+    assert await kept.get(job.id) == job
+    async with user(postgres_server) as connection:
+        await connection.execute(f"DROP SCHEMA {namespace} CASCADE")
+    calls: list[Callable[[], Awaitable[object]]] = [lambda: add(kept), lambda: kept.get(job.id)]
+    for call in calls:
+        with pytest.raises(StoreUnavailable):
+            await call()
+    async with opened(postgres_server.url, namespace):
+        again = await add(kept)
+        assert await kept.get(again.id) == again
+        assert kept.trouble is None
+
+
+async def test_a_schema_that_was_restored_meanwhile_costs_one_write_at_most(
+    postgres_server: PostgresServer, namespace: str, kept: PostgresStore
+) -> None:
+    """Nobody has asked while it was gone."""
+    job = await add(kept)
+    assert await kept.get(job.id) == job
+    async with user(postgres_server) as connection:
+        await connection.execute(f"DROP SCHEMA {namespace} CASCADE")
+    async with opened(postgres_server.url, namespace):
+        assert await kept.get(job.id) is None
+        with contextlib.suppress(StoreUnavailable):
+            await add(kept)
+        again = await add(kept)
+        assert await kept.get(again.id) == again
+        assert kept.trouble is None
+
+
 @pytest.mark.parametrize("state", ["53100", "25006", "57014", "53200", "58030", "57P01"])
 async def test_what_the_server_refuses_is_trouble_while_it_lasts(
     postgres_server: PostgresServer, namespace: str, kept: PostgresStore, state: str

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import asyncpg
 
 from quart_app.domain.errors import StoreClosed
-from quart_app.stores.postgres.wrongs import FAULTS, Health, is_lost
+from quart_app.stores.postgres.wrongs import FAULTS, Health, is_spoilt
 
 T = TypeVar("T")
 Connection = Any
@@ -143,7 +143,7 @@ class Links:
                 try:
                     return await self._on(connection, work)
                 except FAULTS as error:
-                    if not is_lost(error) or isinstance(error, TimeoutError):
+                    if not is_spoilt(error) or isinstance(error, TimeoutError):
                         raise
         if self.closed:
             raise StoreClosed(CLOSED)
@@ -156,7 +156,7 @@ class Links:
             value = await work(connection)
             whole = True
         except FAULTS as error:
-            whole = not is_lost(error)
+            whole = not is_spoilt(error)
             raise
         finally:
             self._used.discard(connection)
