@@ -49,6 +49,7 @@ from quart_app.domain.workers import Worker
 from quart_app.stores.postgres import links
 from quart_app.stores.postgres.store import PostgresStore
 from quart_app.stores.postgres.wrongs import reason
+from quart_app.stores.shared import make_shared_store
 from tests.servers import PostgresServer, free_port
 from tests.stores.test_sqlite import Pair
 
@@ -1038,11 +1039,21 @@ async def test_a_server_that_cannot_be_used_is_refused(
     assert "too old" in await refusal(url, namespace)
 
 
-@pytest.mark.parametrize("name", ["", "A", "a-b", 'x"y', "pg_x", "1", "x" * 60])
+@pytest.mark.parametrize("name", ["", "A", "a-b", 'x"y', "pg_x", "1", "x" * 60, "order", "end"])
 def test_a_name_that_no_schema_can_have_is_refused(name: str) -> None:
     """Before anything is sent."""
     with pytest.raises(ValueError, match="schema's name"):
         PostgresStore("postgresql://h/d", name)
+    with pytest.raises(StoreRefused, match="schema's name"):
+        make_shared_store("postgresql://h/d", name)
+
+
+async def test_every_word_that_sql_has_reserved_is_known(postgres_server: PostgresServer) -> None:
+    """Those of this server's version; newer ones have few more."""
+    async with user(postgres_server) as connection:
+        asked = "SELECT word FROM pg_get_keywords() WHERE catcode IN ('R', 'T')"
+        words = {row["word"] for row in await connection.fetch(asked)}
+    assert words <= links.RESERVED
 
 
 async def test_many_processes_may_open_a_new_namespace_at_once(
