@@ -1039,6 +1039,18 @@ async def test_a_server_that_cannot_be_used_is_refused(
     assert "too old" in await refusal(url, namespace)
 
 
+@pytest.mark.parametrize("sign", ["/", "#", "?", "@", "[", "/@#"])
+async def test_a_password_that_spoils_the_url_is_not_told(sign: str) -> None:
+    """Wherever the URL is cut by it; and how it is written is said where it cannot be read."""
+    url = f"postgresql://me:sec{sign}ret@127.0.0.1:{free_port()}/x"
+    said = await refusal(url, "n")
+    assert "sec" not in said.replace("second", "")
+    assert "ret@" not in said
+    assert said.startswith("postgresql://me@127.0.0.1:")
+    if sign in ("/", "#"):
+        assert "in a user or password / is written %2F" in said
+
+
 @pytest.mark.parametrize("name", ["", "A", "a-b", 'x"y', "pg_x", "1", "x" * 60, "order", "end"])
 def test_a_name_that_no_schema_can_have_is_refused(name: str) -> None:
     """Before anything is sent."""

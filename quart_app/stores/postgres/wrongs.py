@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import asyncpg
 
-from quart_app.domain.errors import JobsError, StoreUnavailable
+from quart_app.domain.errors import JobsError, StoreUnavailable, without_password
 
 logger = logging.getLogger("quart_app.store")
 
@@ -65,8 +65,13 @@ def place_of(url: str) -> str:
 
     >>> place_of("postgresql://u:secret@h:5433/d?sslmode=require")
     'postgresql://u@h:5433/d'
+    >>> place_of("postgresql://u:sec/ret@h:5433/d")
+    'postgresql://u@h:5433/d'
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(without_password(url))
+    except ValueError:
+        return "the PostgreSQL of the settings"
     user = f"{parts.username}@" if parts.username else ""
     host = parts.netloc.rpartition("@")[2]
     return f"{parts.scheme}://{user}{host}{parts.path}"
