@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from quart_app.domain.errors import InvalidSetting
+from quart_app.domain.errors import InvalidSetting, without_password
 from quart_app.domain.jobs import Keep
 from quart_app.domain.status import TERMINAL
 from quart_app.settings import PREFIX, SETTINGS, Settings
@@ -215,6 +215,7 @@ def test_no_password_is_shown() -> None:
         Settings.load({}, {"QUART_APP_STORE": "mysql://me:s3cret@host/jobs"})
     assert "s3cret" not in str(caught.value)
     assert "mysql://me:...@host/jobs" in str(caught.value)
+    assert without_password("redis://me:a@b/c@host/0") == "redis://me:...@host/0"
 
 
 @pytest.mark.parametrize("name", WRONG)

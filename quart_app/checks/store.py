@@ -166,6 +166,7 @@ async def tells_events_in_order(store: Store) -> None:
     require(events[-1].job == moved and events[-1].seq == events[-1].job.seq, "the newest version")
     after = await store.events(second.seq, 10)
     require([event.job.id for event in after] == [first.id], "nothing from before")
+    require(await store.head() == events[-1].seq, "the head is the last seq")
     require(len(await store.events(0, 1)) == 1, "no more than the limit")
     require((await store.events(0, 1))[0].job.id == second.id, "the oldest of them first")
 
@@ -288,6 +289,7 @@ async def is_loud_when_closed(store: Store) -> None:
         lambda: store.move(job.id, change(Move.CLAIM)),
         lambda: store.note(job.id, Note(at=1.0)),
         lambda: store.events(0, 1),
+        store.head,
         lambda: store.due(0.0, 1),
         lambda: store.queued("t", 1, False),
         lambda: store.expired(0.0, 1),

@@ -210,8 +210,9 @@ class Follower:
             for event in parser.feed(data):
                 self._tries = 0
                 self._retry = (parser.retry or 0) / 1000
-                if self._is_new(event):
-                    news = read(event)
+                news = read(event)
+                # A store that has lost its last writes gives lower ids; an end is the end.
+                if self._is_new(event) or (self._one and over(news)):
                     if news is not None:
                         yield Give(news)
                     self._done = self._one and over(news)

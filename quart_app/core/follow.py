@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 
+from quart_app.core.ports import Store
 from quart_app.core.service import Service
 from quart_app.domain.errors import StoreUnavailable
 from quart_app.domain.jobs import Job, News
@@ -33,10 +34,11 @@ async def follow(
     Raises:
         NoSuchJob: also when its record has expired.
     """
-    seen = -1 if after is None else after
     with service.hub.follow(job_id) as follower:
         try:
             job = await service.get(job_id)
+            given = await _given(service.store, after)
+            seen = -1 if given is None else given
             async for news in _missed(service, job, seen):
                 seen = news.seq
                 yield news
@@ -55,6 +57,20 @@ async def follow(
                 if news.seq > seen:
                     seen = news.seq
                     yield news
+
+
+async def is_at_its_end(service: Service, job: Job, after: int | None) -> bool:
+    """Whether a job is over for a reader, too: nothing would be told to it any more."""
+    if after is None or not job.over or after < job.seq:
+        return False
+    return after == job.seq or await _given(service.store, after) is not None
+
+
+async def _given(store: Store, after: int | None) -> int | None:
+    """The ``seq`` that a reader has, where the store has come so far. It has gone back where a
+    backup was restored, or the last writes were lost: what the reader has seen is not any more, and
+    would keep it from what comes."""
+    return None if after is None or after > await store.head() else after
 
 
 async def _missed(service: Service, job: Job, seen: int) -> AsyncGenerator[News]:
@@ -82,7 +98,8 @@ async def follow_all(
 ) -> AsyncGenerator[list[Job] | None]:
     """The versions of all jobs from now on, or from an earlier ``seq``; see `follow`.
 
-    Of what was missed each job's newest version is told.
+    Of what was missed each job's newest version is told; nothing from before to a reader that comes
+    from a time that the store has lost.
 
     Args:
         every: seconds after which is told what has changed, of each job the newest version only;
@@ -90,17 +107,17 @@ async def follow_all(
     """
     hub = service.hub
     with hub.follow(None) if every is None else hub.gather() as follower:
-        seen = after
-        while seen is not None:
-            try:
+        try:
+            seen = await _given(service.store, after)
+            while seen is not None:
                 missed = await service.store.events(seen, REPLAYED)
-            except StoreUnavailable:
-                return
-            if missed:
-                seen = missed[-1].seq
-                yield [event.job for event in missed]
-            if len(missed) < REPLAYED:
-                break
+                if missed:
+                    seen = missed[-1].seq
+                    yield [event.job for event in missed]
+                if len(missed) < REPLAYED:
+                    break
+        except StoreUnavailable:
+            return
         while True:
             news = await follower.next(idle)
             if news is None:

@@ -114,6 +114,10 @@ class Store(Protocol):
     async def events(self, after: int, limit: int) -> list[JobEvent]:
         """The newest event of each job that changed after this ``seq``, in the order of seq."""
 
+    async def head(self) -> int:
+        """The ``seq`` of the last event or line; one beyond it was given before writes were lost,
+        as by a backup that was restored."""
+
     async def due(self, now: float, limit: int) -> list[Job]:
         """Scheduled jobs whose ``run_at`` has come, earliest first."""
 

@@ -73,8 +73,9 @@ class Presence:
     def doubt(self) -> float:
         """Seconds until this process may say of others that they are dead: it has to have reached
         the store for so long itself. Where it could not, perhaps nobody could; and who lived
-        through that has to have the time to say so."""
-        since = self._since
+        through that has to have the time to say so. Who was frozen has not reached it either, and
+        perhaps all were."""
+        since = self._since if self.alive else None
         now = time.monotonic()
         sure = (now if since is None else since) + max(self._lease, SETTLED)
         return max(0.0, sure - now)
@@ -139,9 +140,9 @@ class Presence:
                     opened = True
                 async with asyncio.timeout(max(AGAIN, wait)):  # Not as long as a dead server takes.
                     await store.beat(self._describe(), self._lease)
+                if self._since is None or time.monotonic() > self._until:
+                    self._since = time.monotonic()  # First: others ask meanwhile.
                 self._until = since + self._lease
-                if self._since is None:
-                    self._since = time.monotonic()
                 self._begun.set()
             except (StoreUnavailable, StoreRefused, TimeoutError):
                 self._since = None

@@ -248,9 +248,26 @@ def without_password(url: str) -> str:
     'redis://me:...@host:6379/0'
     >>> without_password("postgresql://host/jobs?user=me&password=secret&sslmode=require")
     'postgresql://host/jobs?user=me&password=...&sslmode=require'
+    >>> without_password("redis://me:of/any#sign@all@host:6379/0")
+    'redis://me:...@host:6379/0'
     """
-    url = re.sub(r"(://[^:/@\s]*):[^@\s]*@", r"\1:...@", url)
-    return re.sub(r"([?&][^=&\s]*password)=[^&\s]*", r"\1=...", url, flags=re.IGNORECASE)
+    url = re.sub(r"([?&][^=&@\s]*password)=[^&\s]*", r"\1=...", url, flags=re.IGNORECASE)
+    # Up to the last @: a password may have any sign, also where it should not.
+    return re.sub(r"(://[^:/@\s]*):\S*@", r"\1:...@", url)
+
+
+def why_unreadable(url: str, error: Exception) -> str:
+    """Why a URL cannot be read, for people; the error itself may have a part of the password.
+
+    >>> why_unreadable("redis://me:a/b@host", ValueError("'a' is no port"))
+    'in a user or password / is written %2F, # %23, ? %3F and @ %40'
+    >>> why_unreadable("redis://host:x/0", ValueError("'x' is no port"))
+    "'x' is no port"
+    """
+    who = url.partition("://")[2].rpartition("@")[0]
+    if re.search("[/?#@]", who):
+        return "in a user or password / is written %2F, # %23, ? %3F and @ %40"
+    return str(error)
 
 
 class InvalidSetting(ValueError):

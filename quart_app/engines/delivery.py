@@ -184,7 +184,8 @@ def _settle(pairs: Sequence[tuple[T, asyncio.Future[None]]], error: Exception | 
 
 
 class Outage:
-    """Says once that a broker is gone, and once that it is back.
+    """Says once that a broker is gone, and once that it is back: when nothing has failed for longer
+    than the longest pause. One that answers and refuses what is asked is not back.
 
     Args:
         broker: its name, for people.
@@ -193,6 +194,7 @@ class Outage:
     def __init__(self, broker: str) -> None:
         self._broker = broker
         self._tries = 0
+        self._timer: asyncio.TimerHandle | None = None
 
     def failed(self, error: BaseException) -> float:
         """It does not answer.
@@ -200,6 +202,7 @@ class Outage:
         Returns:
             seconds to wait before the next try.
         """
+        self.end()
         if self._tries == 0:
             logger.error(
                 "%s is gone (%s: %s): no jobs come from it until it is back",
@@ -208,11 +211,20 @@ class Outage:
         self._tries += 1
         return PAUSES[min(self._tries, len(PAUSES)) - 1]
 
-    def over(self) -> None:
-        """It answers."""
-        if self._tries:
-            logger.warning("%s is back", self._broker)
-        self._tries = 0
+    def may_be_over(self) -> None:
+        """It answers, as far as one can say."""
+        if self._tries and self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(max(PAUSES), self._over)
+
+    def _over(self) -> None:
+        logger.warning("%s is back", self._broker)
+        self._timer, self._tries = None, 0
+
+    def end(self) -> None:
+        """Say nothing of it any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
 
 class BrokerEngine(abc.ABC):
@@ -359,6 +371,7 @@ class BrokerEngine(abc.ABC):
         the lease. Twice is fine."""
         await self.close()
         self._open = False
+        self._outage.end()
         for task in self._kept:
             task.cancel()
         if self._kept:  # Each waits for a broker that may hang; without connections, none does.

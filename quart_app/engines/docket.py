@@ -105,7 +105,7 @@ class DocketEngine(BrokerEngine):
         docket = await self._docket(lane)
         async with asyncio.timeout(ANSWER):
             await _forget_workers(docket)
-        self._outage.over()
+        self._outage.may_be_over()
         places = self._deliveries.places
         worker = _LaneWorker(docket, f"{self._worker}:{lane}", places[lane], self._lease)
         closing = asyncio.create_task(self._closing.wait())
@@ -127,7 +127,7 @@ class DocketEngine(BrokerEngine):
             closing.cancel()
             del self._workers[lane]
         if not self._closing.is_set():
-            raise ConnectionError("the connection was lost")
+            raise worker.error or ConnectionError("the connection was lost")
 
     async def _deliver(self, lane: Lane) -> None:
         """What docket runs: the job's id is the key of its execution."""
@@ -180,6 +180,8 @@ class _LaneWorker(Worker):
     def __init__(self, docket: Docket, name: str, concurrency: int, lease: float) -> None:
         self._taken: set[asyncio.Task[Any]] = set()
         self.gone: Gone = asyncio.get_running_loop().create_future()
+        self.error: Exception | None = None
+        """What ended it, where that is known."""
         super().__init__(
             docket,
             name=name,
@@ -199,6 +201,13 @@ class _LaneWorker(Worker):
     @minimum_check_interval.setter
     def minimum_check_interval(self, value: timedelta) -> None:
         """It is as it is."""
+
+    async def _worker_loop(self, redis: Any, forever: bool = False) -> Any:
+        try:
+            return await super()._worker_loop(redis, forever)
+        except Exception as error:
+            self.error = error
+            raise
 
     def hold(self) -> None:
         """The current task is docket's for one job; it ends when that has been acknowledged."""

@@ -135,7 +135,7 @@ class PgqueuerEngine(BrokerEngine):
         try:
             connection.add_termination_listener(lambda _: _say(gone))
             works = self._begin(connection, gone)
-            self._outage.over()
+            self._outage.may_be_over()
             await first_of(*works, gone, closing)
             if self._closing.is_set():
                 for queue in self._queues.values():
@@ -144,9 +144,10 @@ class PgqueuerEngine(BrokerEngine):
         finally:
             closing.cancel()
             await _end(works, gone, connection)
+            errors: list[BaseException | None] = [queue.error for queue in self._queues.values()]
             self._queues.clear()
         if not self._closing.is_set():
-            errors = [task.exception() for task in works if not task.cancelled()]
+            errors += [task.exception() for task in works if not task.cancelled()]
             raise next(filter(None, errors), ConnectionError("the connection was lost"))
 
     def _begin(self, connection: asyncpg.Connection, gone: Gone) -> set[asyncio.Task[None]]:

@@ -53,13 +53,16 @@ class LaneDriver(AsyncpgDriver):
         self._channel = channel
         self._tell: NotifyCallback = lambda payload: None
         self.gone = gone
+        self.error: Exception | None = None
+        """What it was given up for, where that is known."""
         self.woken = False
 
     async def fetch(self, query: str, *args: object) -> list[dict[str, object]]:
         """The rows of a statement."""
         try:
             return await super().fetch(query, *args)
-        except Exception:
+        except Exception as error:
+            self.error = error
             self.give_up()
             raise
 
@@ -67,7 +70,8 @@ class LaneDriver(AsyncpgDriver):
         """Make a statement."""
         try:
             return await super().execute(query, *args)
-        except Exception:
+        except Exception as error:
+            self.error = error
             self.give_up()
             raise
 
@@ -181,6 +185,11 @@ class LaneQueue(QueueManager):
             heartbeat_timeout=seconds(lease),
             log_aggregation_interval=seconds(0),
         )
+
+    @property
+    def error(self) -> Exception | None:
+        """What a statement failed with."""
+        return self._wire.error
 
     def wake(self) -> None:
         """Look for jobs."""

@@ -15,7 +15,7 @@ from contextlib import aclosing
 from quart import Blueprint, Response, request
 from werkzeug.datastructures import Headers
 
-from quart_app.core.follow import follow, follow_all
+from quart_app.core.follow import follow, follow_all, is_at_its_end
 from quart_app.domain.errors import BadInput, TooManyRequests
 from quart_app.domain.jobs import Job, News
 from quart_app.http.documents import document, encode
@@ -65,7 +65,7 @@ class StreamRoutes:
         """Every version of one job, until it is over."""
         after = self._after()
         job = await self._site.service.get(job_id)
-        if after is not None and job.over and after >= job.seq:
+        if await is_at_its_end(self._site.service, job, after):
             response = Response(b"", 204, Headers({"Cache-Control": "no-store"}))
             del response.headers["Content-Type"]
             return response

@@ -259,6 +259,10 @@ class MemoryStore:
         oldest = heapq.nsmallest(limit, newer, key=lambda job: job.seq)
         return [JobEvent(job.seq, "newest", job) for job in oldest]
 
+    async def head(self) -> int:
+        self._require_open()
+        return self._seq
+
     async def due(self, now: float, limit: int) -> list[Job]:
         self._require_open()
         return self._scheduled.reached(now, limit, self._jobs, is_due)

@@ -8,7 +8,7 @@ import importlib
 from typing import Any
 
 from quart_app.core.ports import SharedStore
-from quart_app.domain.errors import InvalidSetting
+from quart_app.domain.errors import InvalidSetting, StoreRefused
 
 
 def make_shared_store(url: str, namespace: str) -> SharedStore:
@@ -16,13 +16,18 @@ def make_shared_store(url: str, namespace: str) -> SharedStore:
 
     Raises:
         InvalidSetting: the packages that it needs are not installed.
+        StoreRefused: it cannot have this namespace.
     """
     if url.startswith("redis"):
         made: SharedStore = needs("redis", "quart_app.stores.redis.store").RedisStore(
             url, namespace
         )
     else:
-        made = needs("postgres", "quart_app.stores.postgres.store").PostgresStore(url, namespace)
+        store = needs("postgres", "quart_app.stores.postgres.store").PostgresStore
+        try:
+            made = store(url, namespace)
+        except ValueError as error:
+            raise StoreRefused(str(error)) from None
     return made
 
 

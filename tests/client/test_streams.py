@@ -151,6 +151,13 @@ def test_it_ends_with_the_final_version_and_asks_no_more() -> None:
     assert [each.status for each in played.given] == ["canceled"]
 
 
+def test_a_final_version_from_before_a_store_lost_its_last_writes_ends_it() -> None:
+    """Its id is lower than the last one; it would never come to more."""
+    played = Played([(200, STREAM, job(9)), (200, STREAM, job(3), job(4, "succeeded"))])
+    played.run(Follower("7", played.pace).flow())
+    assert [each.status for each in played.given] == ["running", "succeeded"]
+
+
 def test_no_content_is_the_end() -> None:
     """The answer to who comes back to a job that is over."""
     played = Played([(200, STREAM, job(1)), (204, {})])

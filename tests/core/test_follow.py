@@ -205,3 +205,21 @@ async def test_a_thousand_readers_of_one_job_are_each_told_all() -> None:
         told = await asyncio.gather(*map(seen, streams))
         assert set(map(tuple, told)) == {((2, "queued"), (5, "running"), (6, "succeeded"))}
         assert core.hub.watchers == 0
+
+
+async def test_a_reader_from_a_time_that_the_store_has_lost_begins_anew() -> None:
+    """A backup was restored, or the last writes are gone: numbers come again."""
+    async with Core(sleeps) as core:
+        job_id = await core.start(sleeps)
+        lost = await core.store.head() + 100
+        assert await seen(follow(core.service, job_id, lost, 60)) == [
+            (1, "queued"),
+            (2, "running"),
+            (3, "succeeded"),
+        ]
+        assert await seen(follow(core.service, job_id, lost, 60)) == [(3, "succeeded")]
+        reading = asyncio.create_task(all_seen(follow_all(core.service, lost, 60)))
+        await asyncio.sleep(0.1)
+        await core.ended(await core.start(sleeps))
+        core.hub.close()
+        assert together(await reading) == [(4, "queued"), (5, "running"), (6, "succeeded")]

@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from quart_app.core import presence as presence_module
 from quart_app.core.ports import SharedStore
 from quart_app.core.presence import Presence, this_process
 from quart_app.domain.errors import StoreRefused, StoreUnavailable
@@ -137,6 +138,36 @@ async def test_an_error_of_any_kind_does_not_silence_the_process(
     store.error = None
     count = len(store.beats)
     await wait_until(lambda: len(store.beats) > count, "it beats again")
+    await presence.stop(leave=True)
+
+
+@pytest.mark.blocking
+async def test_who_was_frozen_says_of_nobody_that_it_is_dead(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """No beat has failed, since none was tried; and perhaps all others were frozen, too."""
+    frozen = threading.Event()
+    goes_on = threading.Event()
+    worker = this_process()
+
+    def describe() -> Worker:
+        if frozen.is_set():
+            goes_on.wait(10)
+        return worker
+
+    monkeypatch.setattr(presence_module, "SETTLED", 0.0)
+    store = Alive(Place(time.monotonic))
+    presence = Presence(lambda: store, describe, LEASE)
+    await presence.start()
+    await wait_until(lambda: presence.doubt == 0, "it is sure")
+    frozen.set()
+    await wait_until(lambda: not presence.alive, "it is frozen")
+    assert presence.doubt == pytest.approx(LEASE, abs=0.1)
+    frozen.clear()
+    goes_on.set()
+    await wait_until(lambda: presence.alive, "it is alive")
+    assert presence.doubt > 0
+    await wait_until(lambda: presence.doubt == 0, "it is sure again")
     await presence.stop(leave=True)
 
 

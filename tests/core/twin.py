@@ -213,6 +213,9 @@ class Twin:
     async def events(self, after: int, limit: int) -> list[JobEvent]:
         return await self._ask("events", self.place.kept.events(after, limit))
 
+    async def head(self) -> int:
+        return await self._ask("head", self.place.kept.head())
+
     async def due(self, now: float, limit: int) -> list[Job]:
         return await self._ask("due", self.place.kept.due(now, limit))
 

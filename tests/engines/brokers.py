@@ -40,6 +40,11 @@ class Kind(Protocol):
     """What a file of tests says of its broker."""
 
     name: str
+    refusal: str
+    """What is said where it refuses to write."""
+
+    async def refuse(self, server: Server, refuses: bool) -> None:
+        """Have it answer, and refuse to write; or write again."""
 
     def start(self) -> Server:
         """A server that the test may kill."""
@@ -333,6 +338,28 @@ class OfABrokerThatDies:
         server = kind.start()
         yield server
         server.close()
+
+    async def test_one_that_refuses_what_is_asked_is_gone_once(
+        self, kind: Kind, server: Server, namespace: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """It answers, so that it seems to be back at each try; why it refuses is told."""
+        ran = Ran()
+        ran.gate.set()
+        async with engine_of(kind.name, server.url, namespace, lease=2.0) as engine:
+            await engine.work(ran.run)
+            await engine.submit("a", "loop")
+            await ran.until(1)
+            await self._gone(kind, server, namespace)
+            await kind.refuse(server, True)
+            await asyncio.sleep(4.0)
+            await kind.refuse(server, False)
+            said = [record.getMessage() for record in caplog.records]
+            assert len(said) == 1
+            assert kind.refusal in said[0]
+            await self._submit(engine, "b", "loop")
+            await ran.until(2)
+            await wait_until(lambda: len(caplog.records) > 1, "it is back", timeout=5)
+            assert caplog.records[1].levelname == "WARNING"
 
     async def test_work_goes_on_after_an_outage(
         self, kind: Kind, server: Server, namespace: str, caplog: pytest.LogCaptureFixture

@@ -26,7 +26,7 @@ from tests.engines.brokers import (
     connecting_may_block,
     engine_of,
 )
-from tests.servers import RedisServer
+from tests.servers import RedisServer, Server
 from tests.topologies import Cluster, Sentinels
 
 
@@ -34,6 +34,15 @@ class Docket:
     """What is particular about it."""
 
     name = "docket"
+    refusal = "master -> replica"
+
+    async def refuse(self, server: Server, refuses: bool) -> None:
+        """A replica of nobody reads only."""
+        async with Redis.from_url(server.url) as redis:
+            if refuses:
+                await redis.replicaof("127.0.0.1", "1")
+            else:
+                await redis.replicaof("NO", "ONE")
 
     def start(self) -> RedisServer:
         """A Redis of a test's own."""

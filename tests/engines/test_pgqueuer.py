@@ -20,13 +20,24 @@ from tests.engines.brokers import (
     connecting_may_block,
     engine_of,
 )
-from tests.servers import PostgresServer
+from tests.servers import PostgresServer, Server
 
 
 class Pgqueuer:
     """What is particular about it."""
 
     name = "pgqueuer"
+    refusal = "read-only transaction"
+
+    async def refuse(self, server: Server, refuses: bool) -> None:
+        """Every transaction only reads unless it says otherwise."""
+        connection = await asyncpg.connect(server.url)
+        try:
+            value = "on" if refuses else "off"
+            await connection.execute(f"ALTER SYSTEM SET default_transaction_read_only = {value}")
+            await connection.execute("SELECT pg_reload_conf()")
+        finally:
+            await connection.close()
 
     def start(self) -> PostgresServer:
         """A PostgreSQL of a test's own."""

@@ -49,6 +49,7 @@ from quart_app.domain.workers import Worker
 from quart_app.stores.postgres import links
 from quart_app.stores.postgres.store import PostgresStore
 from quart_app.stores.postgres.wrongs import reason
+from quart_app.stores.shared import make_shared_store
 from tests.servers import PostgresServer, free_port
 from tests.stores.test_sqlite import Pair
 
@@ -821,6 +822,7 @@ def calls_of(store: PostgresStore, job: Job) -> dict[str, Callable[[], Awaitable
         "move": lambda: store.move(job.id, change(Move.CLAIM)),
         "note": lambda: store.note(job.id, Note(at=1.0, cancel_requested=True)),
         "events": lambda: store.events(0, 1),
+        "head": lambda: store.head(),
         "due": lambda: store.due(0.0, 1),
         "queued": lambda: store.queued("t", 1, False),
         "expired": lambda: store.expired(0.0, 1),
@@ -918,6 +920,41 @@ async def test_a_server_that_falls_silent_is_given_up_within_two_seconds(
             assert store.trouble is None
 
 
+async def test_a_schema_that_was_dropped_and_restored_is_worked_with_at_once(
+    postgres_server: PostgresServer, namespace: str, kept: PostgresStore
+) -> None:
+    """Its types and tables are others now, which connections from before do not know."""
+    job = await add(kept)
+    assert await kept.get(job.id) == job
+    async with user(postgres_server) as connection:
+        await connection.execute(f"DROP SCHEMA {namespace} CASCADE")
+    calls: list[Callable[[], Awaitable[object]]] = [lambda: add(kept), lambda: kept.get(job.id)]
+    for call in calls:
+        with pytest.raises(StoreUnavailable):
+            await call()
+    async with opened(postgres_server.url, namespace):
+        again = await add(kept)
+        assert await kept.get(again.id) == again
+        assert kept.trouble is None
+
+
+async def test_a_schema_that_was_restored_meanwhile_costs_one_write_at_most(
+    postgres_server: PostgresServer, namespace: str, kept: PostgresStore
+) -> None:
+    """Nobody has asked while it was gone."""
+    job = await add(kept)
+    assert await kept.get(job.id) == job
+    async with user(postgres_server) as connection:
+        await connection.execute(f"DROP SCHEMA {namespace} CASCADE")
+    async with opened(postgres_server.url, namespace):
+        assert await kept.get(job.id) is None
+        with contextlib.suppress(StoreUnavailable):
+            await add(kept)
+        again = await add(kept)
+        assert await kept.get(again.id) == again
+        assert kept.trouble is None
+
+
 @pytest.mark.parametrize("state", ["53100", "25006", "57014", "53200", "58030", "57P01"])
 async def test_what_the_server_refuses_is_trouble_while_it_lasts(
     postgres_server: PostgresServer, namespace: str, kept: PostgresStore, state: str
@@ -1002,11 +1039,33 @@ async def test_a_server_that_cannot_be_used_is_refused(
     assert "too old" in await refusal(url, namespace)
 
 
-@pytest.mark.parametrize("name", ["", "A", "a-b", 'x"y', "pg_x", "1", "x" * 60])
+@pytest.mark.parametrize("sign", ["/", "#", "?", "@", "[", "/@#"])
+async def test_a_password_that_spoils_the_url_is_not_told(sign: str) -> None:
+    """Wherever the URL is cut by it; and how it is written is said where it cannot be read."""
+    url = f"postgresql://me:sec{sign}ret@127.0.0.1:{free_port()}/x"
+    said = await refusal(url, "n")
+    assert "sec" not in said.replace("second", "")
+    assert "ret@" not in said
+    assert said.startswith("postgresql://me@127.0.0.1:")
+    if sign in ("/", "#"):
+        assert "in a user or password / is written %2F" in said
+
+
+@pytest.mark.parametrize("name", ["", "A", "a-b", 'x"y', "pg_x", "1", "x" * 60, "order", "end"])
 def test_a_name_that_no_schema_can_have_is_refused(name: str) -> None:
     """Before anything is sent."""
     with pytest.raises(ValueError, match="schema's name"):
         PostgresStore("postgresql://h/d", name)
+    with pytest.raises(StoreRefused, match="schema's name"):
+        make_shared_store("postgresql://h/d", name)
+
+
+async def test_every_word_that_sql_has_reserved_is_known(postgres_server: PostgresServer) -> None:
+    """Those of this server's version; newer ones have few more."""
+    async with user(postgres_server) as connection:
+        asked = "SELECT word FROM pg_get_keywords() WHERE catcode IN ('R', 'T')"
+        words = {row["word"] for row in await connection.fetch(asked)}
+    assert words <= links.RESERVED
 
 
 async def test_many_processes_may_open_a_new_namespace_at_once(

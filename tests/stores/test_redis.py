@@ -123,6 +123,7 @@ def calls_of(store: RedisStore, job: Job) -> list[Callable[[], Awaitable[object]
         lambda: store.move(job.id, change(Move.CLAIM)),
         lambda: store.note(job.id, Note(at=1.0, cancel_requested=True)),
         lambda: store.events(0, 1),
+        lambda: store.head(),
         lambda: store.due(0.0, 1),
         lambda: store.queued("t", 1, False),
         lambda: store.expired(0.0, 1),
@@ -658,6 +659,21 @@ async def test_a_server_that_is_not_there_is_refused() -> None:
     assert "secret" not in str(caught.value)
     with pytest.raises(StoreRefused, match="is no URL"):
         await RedisStore("http://127.0.0.1").open()
+
+
+@pytest.mark.parametrize("sign", ["/", "#", "?", "@", "[", "/@#", "/a/b"])
+@pytest.mark.parametrize("way", ["", "+sentinel", "+cluster"])
+async def test_a_password_that_spoils_the_url_is_not_told(sign: str, way: str) -> None:
+    """Wherever the URL is cut by it; and how it is written is said where it cannot be read."""
+    place = f"127.0.0.1:{free_port()}{'/mymaster' if way == '+sentinel' else ''}"
+    with pytest.raises(StoreRefused) as caught:
+        await RedisStore(f"redis{way}://me:sec{sign}ret@{place}").open()
+    said = str(caught.value)
+    assert "sec" not in said.replace("seconds", "")
+    assert "ret" not in said
+    assert said.startswith(f"redis{way}://me:***@{place}")
+    if sign in ("/", "#") and not way:
+        assert "in a user or password / is written %2F" in said
 
 
 async def test_a_server_that_asks_for_a_password(own_server: RedisServer) -> None:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import asyncpg
 
 from quart_app.domain.errors import StoreClosed
-from quart_app.stores.postgres.wrongs import FAULTS, Health, is_lost
+from quart_app.stores.postgres.wrongs import FAULTS, Health, is_spoilt
 
 T = TypeVar("T")
 Connection = Any
@@ -45,6 +45,21 @@ SETTINGS = {
     "tcp_keepalives_count": "3",
 }
 
+_WORDS = """
+all analyse analyze and any array as asc asymmetric authorization binary both case cast check
+collate collation column concurrently constraint create cross current_catalog current_date
+current_role current_schema current_time current_timestamp current_user default deferrable
+desc distinct do else end except false fetch for foreign freeze from full grant group having
+ilike in initially inner intersect into is isnull join lateral leading left like limit
+localtime localtimestamp natural not notnull null offset on only or order outer overlaps
+placing primary references returning right select session_user similar some symmetric
+system_user table tablesample then to trailing true union unique user using variadic verbose
+when where window with
+"""
+RESERVED = frozenset(_WORDS.split())
+"""Words that SQL has for itself (``pg_get_keywords``, R and T): not all that writes the name of a
+schema puts it into quotes."""
+
 
 def quoted(namespace: str) -> str:
     """The name of a schema as SQL has it.
@@ -52,10 +67,12 @@ def quoted(namespace: str) -> str:
     Raises:
         ValueError: it is none.
     """
-    if re.fullmatch(r"[a-z_][a-z0-9_]{0,50}", namespace) is None or namespace.startswith("pg_"):
+    name = re.fullmatch(r"(?!pg_)[a-z_][a-z0-9_]{0,50}", namespace)
+    if name is None or namespace in RESERVED:
         raise ValueError(
-            f"{namespace!r} cannot be a schema's name: it is small letters, digits and "
-            "underscores, 51 at most, and does not begin with a digit or pg_"
+            f"the namespace {namespace!r} cannot be a schema's name: it is small letters, digits "
+            "and underscores, 51 at most, does not begin with a digit or pg_, and is no word that "
+            "SQL has reserved; choose another"
         )
     return f'"{namespace}"'
 
@@ -143,7 +160,7 @@ class Links:
                 try:
                     return await self._on(connection, work)
                 except FAULTS as error:
-                    if not is_lost(error) or isinstance(error, TimeoutError):
+                    if not is_spoilt(error) or isinstance(error, TimeoutError):
                         raise
         if self.closed:
             raise StoreClosed(CLOSED)
@@ -156,7 +173,7 @@ class Links:
             value = await work(connection)
             whole = True
         except FAULTS as error:
-            whole = not is_lost(error)
+            whole = not is_spoilt(error)
             raise
         finally:
             self._used.discard(connection)

@@ -89,6 +89,9 @@ class Reads:
         jobs = await self._jobs("events", after, limit)
         return [JobEvent(job.seq, "newest", job) for job in jobs]
 
+    async def head(self) -> int:
+        return int(await self._value("head"))
+
     async def due(self, now: float, limit: int) -> list[Job]:
         return await self._jobs("due", now, limit)
 

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import asyncpg
 
-from quart_app.domain.errors import StoreRefused
+from quart_app.domain.errors import StoreRefused, why_unreadable
 from quart_app.stores.postgres.links import Connection, drop, part, quoted
 from quart_app.stores.postgres.verbs import sql
 from quart_app.stores.postgres.wrongs import FAULTS, place_of, reason
@@ -64,8 +64,10 @@ async def prepare(make: Callable[[], Awaitable[Connection]], url: str, namespace
             "GRANT CREATE ON DATABASE to it"
         ) from error
     except (*FAULTS, ValueError) as error:
-        why = reason(error) or str(error)
-        raise StoreRefused(f"{place} cannot be opened: {why}") from error
+        why = reason(error) or why_unreadable(url, error)
+        # One of the URL may have a part of the password.
+        cause = None if isinstance(error, ValueError) else error
+        raise StoreRefused(f"{place} cannot be opened: {why}") from cause
     finally:
         if connection is not None:
             if connection.is_in_transaction():

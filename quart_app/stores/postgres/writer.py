@@ -20,7 +20,7 @@ from quart_app.domain.errors import StoreClosed, StoreUnavailable
 from quart_app.stores.postgres.groups import MOST_EVENTS, Answers, Group, Start, Write
 from quart_app.stores.postgres.links import CALL, CLOSED, COMMAND, Connection, drop, part
 from quart_app.stores.postgres.verbs import sql
-from quart_app.stores.postgres.wrongs import Health, is_lost, is_of_one, reason
+from quart_app.stores.postgres.wrongs import Health, is_lost, is_of_one, is_spoilt, reason
 
 logger = logging.getLogger("quart_app.store")
 
@@ -224,7 +224,7 @@ class Writer:
 
     def _let_go(self, error: Exception, sent: bool) -> None:
         connection = self._connection
-        if connection is not None and sent and (is_lost(error) or connection.is_in_transaction()):
+        if connection is not None and sent and (is_spoilt(error) or connection.is_in_transaction()):
             drop(connection)
             self._connection = None
 

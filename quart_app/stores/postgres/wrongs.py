@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import asyncpg
 
-from quart_app.domain.errors import JobsError, StoreUnavailable
+from quart_app.domain.errors import JobsError, StoreUnavailable, without_password
 
 logger = logging.getLogger("quart_app.store")
 
@@ -24,6 +24,8 @@ REASONS: dict[str, str] = {
     "3D000": "there is no such database: create it (createdb), or name another one",
     "3F000": "the schema is gone: restore a backup, or start again to create it anew",
     "42P01": "a table is gone: restore a backup",
+    "42P10": "an index is gone: restore a backup",
+    "42704": "a type is gone: restore a backup",
     "42883": "a function is gone: restore a backup",
     "42501": "the user lacks a right: grant it what the schema's owner has",
     "55P03": "somebody else holds a lock: end that transaction (pg_stat_activity names it)",
@@ -51,6 +53,9 @@ FAULTS = (
 """What may be raised on the way to the server."""
 CUT_OFF = ("08", "57")
 """After these it is unknown whether what was being written is kept."""
+STALE = ("0A", "3F", "XX")
+STALE_STATES = frozenset({"42P01", "42P10", "42704", "42883"})
+"""After these what the connection remembers of the schema may be of another one."""
 BLIND = frozenset({"53100", "25006", "58030"})
 """Reading goes on, so that a read says nothing of it."""
 
@@ -60,8 +65,13 @@ def place_of(url: str) -> str:
 
     >>> place_of("postgresql://u:secret@h:5433/d?sslmode=require")
     'postgresql://u@h:5433/d'
+    >>> place_of("postgresql://u:sec/ret@h:5433/d")
+    'postgresql://u@h:5433/d'
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(without_password(url))
+    except ValueError:
+        return "the PostgreSQL of the settings"
     user = f"{parts.username}@" if parts.username else ""
     host = parts.netloc.rpartition("@")[2]
     return f"{parts.scheme}://{user}{host}{parts.path}"
@@ -96,6 +106,13 @@ def is_of_one(error: BaseException) -> bool:
 def is_lost(error: BaseException) -> bool:
     """Whether the connection cannot be used any more, and what was sent may have been done."""
     return state_of(error)[:2] in CUT_OFF and state_of(error) != "57014"
+
+
+def is_spoilt(error: BaseException) -> bool:
+    """Whether the connection is of no use any more: it is lost, or what it remembers of the schema
+    (types, plans) is not true since that was dropped and restored."""
+    state = state_of(error)
+    return is_lost(error) or state[:2] in STALE or state in STALE_STATES
 
 
 class Health:

@@ -7,6 +7,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 from redis.exceptions import RedisError, ResponseError
 
+from quart_app.domain.errors import without_password
+
 UNKNOWN = "whether it has kept this is unknown"
 NOT_DONE = "nothing was written"
 
@@ -38,7 +40,7 @@ def shown(url: str) -> str:
     'rediss://u:***@host:6379/0'
     """
     try:
-        parts = urlsplit(url)
+        parts = urlsplit(without_password(url))
     except ValueError:
         return "the Redis of the settings"
     place = parts.netloc

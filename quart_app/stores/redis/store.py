@@ -12,7 +12,13 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any
 
 from quart_app.core.ports import OnAdd
-from quart_app.domain.errors import InvalidRequest, StoreClosed, StoreRefused, StoreUnavailable
+from quart_app.domain.errors import (
+    InvalidRequest,
+    StoreClosed,
+    StoreRefused,
+    StoreUnavailable,
+    why_unreadable,
+)
 from quart_app.domain.jobs import (
     Change,
     Draft,
@@ -100,7 +106,8 @@ class RedisStore:
         try:
             address = address_of(self.url, key)
         except ValueError as error:
-            raise StoreRefused(f"{shown(self.url)} is no URL of a Redis: {error}") from error
+            why = why_unreadable(self.url, error)
+            raise StoreRefused(f"{shown(self.url)} is no URL of a Redis: {why}") from None
         await examine(address, self._health)
         writes = Line(address, key, self._health, True, self._committed, self._forget_versions)
         self._writes, self._reads = writes, Line(address, key, self._health, False, self._committed)
@@ -269,6 +276,9 @@ class RedisStore:
             found += [JobEvent(job.seq, "newest", job) for job in jobs]
             after = found[-1].seq
         return found
+
+    async def head(self) -> int:
+        return int(rows.number_of(await self._read("position")))
 
     async def due(self, now: float, limit: int) -> list[Job]:
         return await self._until("scheduled", now, limit)

@@ -209,6 +209,10 @@ class SQLiteStore:
             JobEvent(job.seq, "newest", job) for job in await self._jobs("events", after, limit)
         ]
 
+    async def head(self) -> int:
+        [(_, seq)] = await self._rows("heads")
+        return int(seq)
+
     async def due(self, now: float, limit: int) -> list[Job]:
         return await self._jobs("due", now, limit)
 
