@@ -112,10 +112,20 @@ class Controls(msgspec.Struct, frozen=True):
         if isinstance(self.unique, KeyTemplate):
             key = self.unique.key(msgspec.json.decode(args))
         elif self.unique:
-            key = hashlib.blake2b(args, digest_size=16).hexdigest()
+            key = hashlib.blake2b(_canonical(args), digest_size=16).hexdigest()
         else:
             return None
         return DEBOUNCED + key if self.debounce is not None else key
+
+
+def _canonical(args: bytes) -> bytes:
+    """Arguments whose objects have their keys in one order; these themselves are in theirs."""
+    values: dict[str, Any] = msgspec.json.decode(args)
+    written = {
+        name: msgspec.Raw(msgspec.json.encode(value, order="deterministic"))
+        for name, value in values.items()
+    }
+    return msgspec.json.encode(written)
 
 
 def _said(rate: Rate | None) -> str | None:

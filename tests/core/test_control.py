@@ -192,6 +192,14 @@ async def test_unique_gives_the_job_that_is_there() -> None:
     assert [who for _, who in seen.began] == ["a", "b", "a"]
 
 
+def test_unique_of_the_same_arguments_does_not_look_at_the_order_of_keys() -> None:
+    """The order of an object's keys says nothing, in JSON as in Python."""
+    control = make_control({"unique": True})
+    one = control.unique_of(b'{"of":{"a":1,"b":[{"c":2,"d":3}]},"x":1.5}')
+    assert one == control.unique_of(b'{"of":{"b":[{"d":3,"c":2}],"a":1},"x":1.5}')
+    assert one != control.unique_of(b'{"of":{"b":[{"d":3,"c":2}],"a":2},"x":1.5}')
+
+
 async def test_debounce_waits_for_the_last_and_not_for_ever() -> None:
     """The newest arguments win; ten times the wait is the most."""
     seen = Watched()
