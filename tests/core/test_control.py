@@ -226,6 +226,27 @@ async def test_debounce_waits_for_the_last_and_not_for_ever() -> None:
         await core.upkeep.stop()
 
 
+async def test_a_debounced_start_that_asks_for_a_later_moment_gets_it() -> None:
+    """The one that takes another's place, as well as the first."""
+    work, seen = watched(debounce=1.0, unique="one")
+    async with Core(work) as core:
+        core.upkeep.start()
+        start = core.now()
+        first = await core.start(work.name, who="first", seconds=0)
+        args = work.arguments.write({"who": "second", "seconds": 0})
+        again, new = await core.service.start(work, args, make_options(delay=60))
+        assert (again.id, new) == (first, False)
+        assert again.run_at == pytest.approx(start + 60, abs=0.5)
+        await asyncio.sleep(50)
+        assert seen.began == []
+        soon, _ = await core.service.start(work, args, make_options(delay=0.5))
+        assert soon.run_at is not None
+        assert soon.run_at - start < 50  # Ten times the debounce have passed: at once.
+        await core.ended(first)
+        assert [who for _, who in seen.began] == ["second"]
+        await core.upkeep.stop()
+
+
 async def test_nothing_new_begins_on_a_loop_that_lags() -> None:
     """But one at least goes on, and the rest when it is in time again."""
     work, seen = watched()
