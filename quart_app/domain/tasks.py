@@ -225,11 +225,17 @@ class Catalog(Mapping[str, Task]):
         for task in self.by_name.values():
             task.check()
 
-    def add_module(self, module: ModuleType) -> None:
-        """Offer every task among a module's names."""
+    def add_module(self, module: ModuleType) -> bool:
+        """Offer every task among a module's names. Whether any is of it, or has come with it."""
+        offers = False
         for value in list(vars(module).values()):
             if isinstance(value, Task):
                 self.add(value)
+                offers = True
+        # A package may import modules that register theirs by themselves.
+        own = f"{module.__name__}."
+        places = (f"{task.function.__module__}." for task in self.by_name.values())
+        return offers or any(place.startswith(own) for place in places)
 
     def find(self, name: str) -> Task:
         """The task of this name.
