@@ -220,7 +220,8 @@ class Jobs:
         """
         settings = self.settings()
         for name in settings.tasks:
-            self.catalog.add_module(_import(name, settings.sources["tasks"]))
+            if not self.catalog.add_module(_import(name, settings.sources["tasks"])):
+                logger.warning("%s has no task: decorate a function with @task", name)
         if TUTORIAL_TASK not in self.catalog and self.defaults and settings.default_task is None:
             self.catalog.add(getattr(importlib.import_module(TUTORIAL), TUTORIAL_TASK))
         self.catalog.check()

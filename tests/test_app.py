@@ -397,6 +397,27 @@ class TestCreateApp:
             assert names == ["one"]
             problem(await api.post("/start"), 404, "no-such-task")
 
+    async def test_a_module_without_any_task_is_named_in_the_log(
+        self,
+        module: Callable[[str, str], str],
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        """Most likely a decorator is missing; a module that has registered its own is fine."""
+        app = Quart("shop")
+        jobs = Jobs(app)
+
+        @jobs.task
+        async def mine() -> None: ...
+
+        none = module("tasks_none", "async def report() -> None: ...\n")
+        inner = module("tasks_inner", "import tasks_none\n")
+        monkeypatch.setattr(mine.function, "__module__", f"{inner}.reports")
+        monkeypatch.setenv("QUART_APP_TASKS", f"{none}, {inner}")
+        async with app.test_app():
+            found = [each.getMessage() for each in caplog.records if "has no task" in each.msg]
+            assert found == ["tasks_none has no task: decorate a function with @task"]
+
     async def test_the_default_task_rules(self, stage: Stage) -> None:
         """The one that is named; else the tutorial's, or whatever has its name; else none."""
 

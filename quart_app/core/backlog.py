@@ -142,7 +142,8 @@ class Backlog:
         window = self._window_of(task)
         if window in self._behind:
             self._news.add(window)
-            if job.priority > task.limits.priority or job.turn is not None:
+            names = (each.name for each in self._tasks_of(window))
+            if job.turn is not None or self._turns[task.run].passes(names, job.priority):
                 # It may be its turn before that of many who came before it.
                 self._urgent.add(window)
                 self._read.set()

@@ -41,5 +41,8 @@ async def _postpone(store: Store, ledger: Ledger, task: Task, job: Job) -> Job |
     active = await store.active(task.name, job.unique or "")
     if active is None:
         return None
-    run_at = min(ledger.clock() + wait, active.created_at + LONGEST * wait)
+    bounded = min(ledger.clock() + wait, active.created_at + LONGEST * wait)
+    # The bound is of the debounce: a later moment that is asked for with `delay` or `run_at` holds.
+    asked = job.run_at or 0.0
+    run_at = asked if asked > job.created_at + wait else bounded
     return await ledger.note(active.id, postponed=Postponed(job.args, run_at))

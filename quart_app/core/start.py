@@ -16,6 +16,7 @@ from quart_app.core.context import Context
 from quart_app.core.handles import JobHandle
 from quart_app.core.outbox import OUTBOX
 from quart_app.core.service import SERVICE, Service
+from quart_app.domain.arguments import pointer
 from quart_app.domain.control import Control
 from quart_app.domain.errors import InvalidArguments, NotServing
 from quart_app.domain.options import NO_OPTIONS, Duration, Moment, Options, make_options
@@ -104,7 +105,16 @@ class StartableTask(Task, Generic[P, R]):
         if len(args) > len(names):
             detail = f"{self.name!r} takes {len(names)} arguments, {len(args)} were given"
             raise InvalidArguments(detail, [{"pointer": "#", "detail": detail}])
-        return {**dict(zip(names, args, strict=False)), **kwargs}
+        by_place = dict(zip(names, args, strict=False))
+        twice = [
+            {"pointer": pointer(name), "detail": "This argument is given twice: by place and name"}
+            for name in by_place
+            if name in kwargs
+        ]
+        if twice:
+            detail = "; ".join(f"{each['pointer']}: {each['detail']}" for each in twice)
+            raise InvalidArguments(detail, twice)
+        return {**by_place, **kwargs}
 
 
 class Optioned(Generic[P, R]):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import bisect
 import heapq
 import itertools
+from collections.abc import Iterable
 
 from quart_app.core.lines import Band, Group, KeyTally, Line, TaskTally
 from quart_app.core.tally import Held, State
@@ -106,6 +107,11 @@ class Turns:
         """How many jobs of the task wait here."""
         tally = self._tasks.get(task)
         return 0 if tally is None else tally.waiting
+
+    def passes(self, tasks: Iterable[str], priority: int) -> bool:
+        """Whether a job of this priority goes before one of these tasks that waits here."""
+        of_tasks = (self._tasks[name].groups for name in tasks if name in self._tasks)
+        return any(min(groups, default=priority) < priority for groups in of_tasks)
 
     def position(self, job_id: str, now: float) -> int | None:
         """The place of a waiting job, from 1, as if nothing but room held anybody back; None if it

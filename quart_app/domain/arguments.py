@@ -11,12 +11,20 @@ import json
 import typing
 from collections.abc import Callable, Iterator
 from enum import Enum
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
 from quart_app.domain.errors import InvalidArguments, InvalidTask
 from quart_app.domain.secrets import Secret, mark, read_secret
+from quart_app.domain.sets import (
+    SETS,
+    model_has_sets,
+    nodes_of,
+    ordered,
+    ordered_model,
+    takes_sets,
+)
 from quart_app.domain.texts import text_of
 
 CONTEXT_MARK = "__job_context__"
@@ -87,8 +95,14 @@ def encode_custom(value: Any) -> Any:
 
 
 def encode_argument(value: Any) -> Any:
-    """As `encode_custom`, for what is kept to be read again: a secret under its mark."""
-    return mark(value) if isinstance(value, Secret) else encode_custom(value)
+    """As `encode_custom`, for what is kept to be read again and compared: a secret under its mark,
+    the sets of a model in one order."""
+    if isinstance(value, Secret):
+        return mark(value)
+    written, kind = encode_custom(value), cast(Any, type(value))
+    if model_has_sets(kind):
+        return ordered_model(written, value.model_dump(), ENCODER.encode)
+    return written
 
 
 def decode_custom(kind: type[Any], value: Any) -> Any:
@@ -125,6 +139,8 @@ ENCODER = msgspec.json.Encoder(enc_hook=encode_custom)
 """Results, and whatever else is shown."""
 _KEEPER = msgspec.json.Encoder(enc_hook=encode_argument)
 
+_SETS = frozenset((set, frozenset))
+
 
 def unsupported(kind: Any) -> Iterator[str]:
     """The names of the types inside an annotation that JSON can not be turned into."""
@@ -135,19 +151,9 @@ def unsupported(kind: Any) -> Iterator[str]:
 
 def custom_types(kind: Any) -> Iterator[type[Any]]:
     """The types inside an annotation that msgspec does not know."""
-    seen: list[Any] = [msgspec.inspect.type_info(kind)]
-    known: set[int] = set()
-    while seen:
-        node = seen.pop()
-        if id(node) in known:
-            continue
-        known.add(id(node))
+    for node in nodes_of(kind):
         if isinstance(node, msgspec.inspect.CustomType):
             yield node.cls
-        elif isinstance(node, msgspec.Struct):
-            for field in node.__struct_fields__:
-                value = getattr(node, field)
-                seen += value if isinstance(value, tuple) else (value,)
 
 
 class Arguments:
@@ -187,6 +193,11 @@ class Arguments:
         self._decoder = msgspec.json.Decoder(self.type, dec_hook=decode_custom)
         self.may_have_secrets = any(Secret in custom_types(kind) for kind, _ in parameters.values())
         """Whether a secret may be anywhere in them."""
+        nodes = [node for kind, _ in parameters.values() for node in nodes_of(kind)]
+        self._has_sets = any(isinstance(node, SETS) for node in nodes)
+        takes = {name: takes_sets(kind) for name, (kind, _) in parameters.items()}
+        self._takes_sets = any(each != "no" for each in takes.values())
+        self._inside = {name for name, each in takes.items() if each == "inside"}
 
     def check(self, payload: bytes) -> bytes:
         """The arguments as they are kept: checked, with defaults, without white space.
@@ -195,7 +206,8 @@ class Arguments:
             InvalidArguments: with one error for each argument that does not fit.
         """
         try:
-            return _KEEPER.encode(self._decoder.decode(payload))
+            values = self._decoder.decode(payload)
+            return _KEEPER.encode(ordered(values, _KEEPER.encode) if self._has_sets else values)
         except RecursionError:
             raise InvalidArguments("The arguments are nested too deeply", []) from None
         except Exception as error:  # noqa: BLE001 - a type may have a check of its own
@@ -208,11 +220,25 @@ class Arguments:
         if not values and not self.parameters:
             return b"{}"
         try:
+            # Most have neither: that is seen without a look at each.
+            if self._takes_sets and (
+                self._inside or not _SETS.isdisjoint(map(type, values.values()))
+            ):
+                values = self._ordered(values)
             payload = _KEEPER.encode(values)
         except Exception as error:  # noqa: BLE001 - whatever a model's own encoding raises
             detail = _said(error)
             raise InvalidArguments(detail, [{"pointer": "#", "detail": detail}]) from None
         return self.check(payload)
+
+    def _ordered(self, values: dict[str, Any]) -> dict[str, Any]:
+        """Python values with their sets in one order; what can have none is not looked through."""
+        return {
+            name: ordered(value, _KEEPER.encode)
+            if name in self._inside or type(value) in _SETS
+            else value
+            for name, value in values.items()
+        }
 
     def read(self, payload: bytes) -> dict[str, Any]:
         """The arguments as keyword arguments of the function.

@@ -112,10 +112,25 @@ class Controls(msgspec.Struct, frozen=True):
         if isinstance(self.unique, KeyTemplate):
             key = self.unique.key(msgspec.json.decode(args))
         elif self.unique:
-            key = hashlib.blake2b(args, digest_size=16).hexdigest()
+            key = hashlib.blake2b(_canonical(args), digest_size=16).hexdigest()
         else:
             return None
         return DEBOUNCED + key if self.debounce is not None else key
+
+
+def is_number(value: object) -> bool:
+    """Whether an option may be a number of seconds."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _canonical(args: bytes) -> bytes:
+    """Arguments whose objects have their keys in one order; these themselves are in theirs."""
+    values: dict[str, Any] = msgspec.json.decode(args)
+    written = {
+        name: msgspec.Raw(msgspec.json.encode(value, order="deterministic"))
+        for name, value in values.items()
+    }
+    return msgspec.json.encode(written)
 
 
 def _said(rate: Rate | None) -> str | None:
@@ -140,8 +155,10 @@ def make_control(given: Control, known: Iterable[str] = Control.__optional_keys_
     schedule = make_schedule(**{name: options[name] for name in SCHEDULE if name in options})
     unique = given.get("unique", False)
     debounce = given.get("debounce")
+    if unique is not None and not isinstance(unique, (bool, str)):
+        raise ValueError(f"unique={unique!r}, but it is True or a key, as in 'user:{{user_id}}'")
     if debounce is not None:
-        if not 0 < debounce <= LONGEST:
+        if not is_number(debounce) or not 0 < debounce <= LONGEST:
             raise ValueError(f"debounce={debounce!r}, but it is seconds, at most {LONGEST:.0f}")
         unique = unique or True
     return Controls(

@@ -89,7 +89,7 @@ def make_options(
     >>> make_options(delay=dt.timedelta(minutes=1)).delay
     60.0
     """
-    if key is not None and not (0 < len(key) <= KEY_CHARS and key.isascii() and key.isprintable()):
+    if key is not None and not _is_key(key):
         raise InvalidRequest(f"key is 1 to {KEY_CHARS} printable ASCII characters")
     if delay is not None and run_at is not None:
         raise InvalidRequest("Give delay or run_at, not both")
@@ -104,6 +104,12 @@ def make_options(
     )
 
 
+def _is_key(key: object) -> bool:
+    if not isinstance(key, str):
+        return False
+    return 0 < len(key) <= KEY_CHARS and key.isascii() and key.isprintable()
+
+
 def _priority(value: int | None) -> int | None:
     if value is None or (type(value) is int and abs(value) <= MOST_URGENT):
         return value
@@ -115,7 +121,7 @@ def _seconds(name: str, value: Duration | None) -> float | None:
         return None
     try:
         seconds = value.total_seconds() if isinstance(value, dt.timedelta) else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         message = f"{name} is seconds as a number, or a timedelta, not {value!r}"
         raise InvalidRequest(message) from None
     if not 0 <= seconds <= FAR:
@@ -131,7 +137,11 @@ def _epoch(name: str, value: Moment | None) -> float | None:
             raise InvalidRequest(f"{name} needs a time zone, as in 2030-01-31T08:00:00Z")
         seconds = value.timestamp()
     else:
-        seconds = float(value)
+        try:
+            seconds = float(value)
+        except (TypeError, ValueError, OverflowError):
+            message = f"{name} is a datetime, or seconds since the epoch, not {value!r}"
+            raise InvalidRequest(message) from None
     if not 0 <= seconds <= LAST:
         raise InvalidRequest(f"{name} is a moment of the years 1970 to 9999, not {value!s}")
     return seconds

@@ -58,7 +58,9 @@ NEVER = Verdict(False)
 
 
 def _name(kind: type) -> str:
-    return f"{kind.__module__}.{kind.__qualname__}"
+    # What a program defines is in `__main__`; a process that has imported it says `__mp_main__`.
+    module = "__main__" if kind.__module__ == "__mp_main__" else kind.__module__
+    return f"{module}.{kind.__qualname__}"
 
 
 def kinds_of(error: BaseException) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ from quart_app.domain.arguments import (
     parameters_of,
     schema_of,
 )
-from quart_app.domain.control import Control, make_control
+from quart_app.domain.control import Control, is_number, make_control
 from quart_app.domain.errors import InvalidTask, NoSuchTask
 from quart_app.domain.outcomes import Policy
 from quart_app.domain.retries import Retry
@@ -72,12 +72,13 @@ class Task:
         self.name = function.__name__ if name is None else name
         self.timeout = timeout
         self.quick = quick
-        self.tags = (tags,) if isinstance(tags, str) else tuple(tags)
+        self.tags = _tags(tags)
         self.is_async = inspect.iscoroutinefunction(function)
         self.run: Lane = run or ("loop" if self.is_async else "thread")
         self.max_attempts = max_attempts
         self.policy = Policy(timeout, Retry() if retry is None else retry)
-        self._check_options(retry)
+        self._check_numbers(retry)
+        self._check_options()
         try:
             self.control = make_control(control)
         except (ValueError, TypeError) as error:
@@ -89,11 +90,14 @@ class Task:
         self.guarded = self.control.guarded
         functools.update_wrapper(self, function)
 
-    def _check_options(self, retry: Retry | None) -> None:
+    def _check_options(self) -> None:
         where = f"task {self.name!r} ({describe(self.function)})"
         on = self.policy.retry.on
-        if NAME.fullmatch(self.name) is None:
+        if not isinstance(self.name, str) or NAME.fullmatch(self.name) is None:
             raise InvalidTask(f"{where}: a name is letters, digits, _ . - and at most 100 long")
+        if inspect.isasyncgenfunction(self.function) or inspect.isgeneratorfunction(self.function):
+            message = f"{where}: it has yield, but the result of a job is what it returns"
+            raise InvalidTask(message)
         if self.run not in LANES:
             raise InvalidTask(f"{where}: run={self.run!r}, but it must be one of {LANES}")
         if self.is_async and self.run != "loop":
@@ -109,16 +113,23 @@ class Task:
                 f"{where}: a process imports exceptions by name: define them at a module's top"
             )
             raise InvalidTask(message)
-        if self.timeout is not None and not self.timeout > 0:
+        if any(not isinstance(tag, str) or not 0 < len(tag) <= 100 for tag in self.tags):
+            raise InvalidTask(f"{where}: tags are words of 1 to 100 characters")
+
+    def _check_numbers(self, retry: Retry | None) -> None:
+        where = f"task {self.name!r} ({describe(self.function)})"
+        if self.timeout is not None and not (is_number(self.timeout) and self.timeout > 0):
             raise InvalidTask(f"{where}: timeout={self.timeout!r}, but it is seconds above 0")
-        if not 0 <= self.quick <= 20:
+        if not is_number(self.quick) or not 0 <= self.quick <= 20:
             raise InvalidTask(f"{where}: quick={self.quick!r}, but it is 0 to 20 seconds")
         if not isinstance(self.max_attempts, int) or not 1 <= self.max_attempts <= 1000:
             raise InvalidTask(f"{where}: max_attempts={self.max_attempts!r}, but it is 1 to 1000")
+        if retry is not None and not isinstance(retry, Retry):
+            raise InvalidTask(
+                f"{where}: retry={retry!r}, but it is a Retry, as in Retry(initial=5)"
+            )
         if retry is not None and self.max_attempts == 1:
             raise InvalidTask(f"{where}: retry= needs max_attempts= of more than 1")
-        if any(not isinstance(tag, str) or not 0 < len(tag) <= 100 for tag in self.tags):
-            raise InvalidTask(f"{where}: tags are words of 1 to 100 characters")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the plain function, as if it were not decorated."""
@@ -190,6 +201,12 @@ class Task:
         return schema_of(self._signature[2])
 
 
+def _tags(given: Any) -> tuple[Any, ...]:
+    """One word, or several; what is neither is kept as it is, and refused with the task's name."""
+    words = isinstance(given, Iterable) and not isinstance(given, str)
+    return tuple(given) if words else (given,)
+
+
 class Catalog(Mapping[str, Task]):
     """All tasks of an app by name.
 
@@ -225,11 +242,17 @@ class Catalog(Mapping[str, Task]):
         for task in self.by_name.values():
             task.check()
 
-    def add_module(self, module: ModuleType) -> None:
-        """Offer every task among a module's names."""
+    def add_module(self, module: ModuleType) -> bool:
+        """Offer every task among a module's names. Whether any is of it, or has come with it."""
+        offers = False
         for value in list(vars(module).values()):
             if isinstance(value, Task):
                 self.add(value)
+                offers = True
+        # A package may import modules that register theirs by themselves.
+        own = f"{module.__name__}."
+        places = (f"{task.function.__module__}." for task in self.by_name.values())
+        return offers or any(place.startswith(own) for place in places)
 
     def find(self, name: str) -> Task:
         """The task of this name.

@@ -354,6 +354,8 @@ class MemoryStore:
                         break
                 left -= self._forget(status, 1)
         self._places.shrink(self._jobs)
+        self._scheduled.shrink(self._jobs, is_due)
+        self._expiring.shrink(self._jobs, may_expire)
         return limit - left
 
     def _forget(self, status: Status, many: int) -> int:

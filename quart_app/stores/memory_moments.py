@@ -10,6 +10,9 @@ from collections.abc import Callable, Mapping
 from quart_app.domain.jobs import Job
 from quart_app.domain.status import WAITING
 
+SLACK = 1_000
+"""Moments that mean nothing which there may be, besides twice as many as jobs."""
+
 
 def is_due(job: Job, moment: float) -> bool:
     """Not where it was moved on, even if it was scheduled anew since."""
@@ -38,6 +41,22 @@ class Moments:
     def add(self, moment: float, job: Job) -> None:
         """Remember a moment of a job."""
         heapq.heappush(self._heap, (moment, job.order, job.id))
+
+    def shrink(self, jobs: Mapping[str, Job], holds: Callable[[Job, float], bool]) -> None:
+        """Let moments that mean nothing any more go, if most do: of jobs that are over they may be
+        far away.
+
+        Args:
+            jobs: those that are kept, by id.
+            holds: whether a moment is still one of the job.
+        """
+        if len(self._heap) > 2 * len(jobs) + SLACK:
+            kept = {
+                entry
+                for entry in self._heap
+                if (job := jobs.get(entry[2])) is not None and holds(job, entry[0])
+            }
+            self._heap = sorted(kept)  # A heap as well.
 
     def reached(
         self,

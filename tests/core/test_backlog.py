@@ -15,6 +15,7 @@ from quart_app.core.start import task
 from quart_app.domain.errors import StoreUnavailable
 from quart_app.domain.ids import new_id
 from quart_app.domain.jobs import Job, JobEvent
+from quart_app.domain.options import make_options
 from quart_app.domain.queues import Waiting
 from quart_app.domain.status import Move
 from quart_app.domain.tasks import LANES, Lane, Task
@@ -367,6 +368,32 @@ async def test_a_healthy_service_never_reads_its_queue() -> None:
         await asyncio.sleep(71)
         assert await all_over(core)
         assert len(reads) == at_the_start
+
+
+async def test_an_ordinary_job_passes_a_full_window_of_lower_priority(
+    make_store: MakeStore,
+) -> None:
+    """It is its turn before theirs, though it has no higher priority than its task."""
+    work, begun = works_in_turn()
+
+    async def other(number: int) -> None:
+        begun.append(number)
+
+    gate = asyncio.Event()
+
+    async def hold() -> None:
+        await gate.wait()
+
+    async with Tended(work, other, hold, store=make_store(), window=40, room=1) as core:
+        await core.start(hold)
+        for number in range(120):
+            args = b'{"number":%d}' % number
+            await core.service.start(core.catalog["work"], args, make_options(priority=-50))
+        await core.start(work, number=1_000)
+        await core.start(other, number=2_000)
+        gate.set()
+        await wait_until(lambda: all_over(core), "all have run")
+        assert max(begun.index(1_000), begun.index(2_000)) < 20
 
 
 @pytest.mark.virtual

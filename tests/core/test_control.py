@@ -192,6 +192,14 @@ async def test_unique_gives_the_job_that_is_there() -> None:
     assert [who for _, who in seen.began] == ["a", "b", "a"]
 
 
+def test_unique_of_the_same_arguments_does_not_look_at_the_order_of_keys() -> None:
+    """The order of an object's keys says nothing, in JSON as in Python."""
+    control = make_control({"unique": True})
+    one = control.unique_of(b'{"of":{"a":1,"b":[{"c":2,"d":3}]},"x":1.5}')
+    assert one == control.unique_of(b'{"of":{"b":[{"d":3,"c":2}],"a":1},"x":1.5}')
+    assert one != control.unique_of(b'{"of":{"b":[{"d":3,"c":2}],"a":2},"x":1.5}')
+
+
 async def test_debounce_waits_for_the_last_and_not_for_ever() -> None:
     """The newest arguments win; ten times the wait is the most."""
     seen = Watched()
@@ -215,6 +223,27 @@ async def test_debounce_waits_for_the_last_and_not_for_ever() -> None:
             await asyncio.sleep(0.5)
         assert seen.began[1][0] - start <= 10.1
         await asyncio.sleep(2)
+        await core.upkeep.stop()
+
+
+async def test_a_debounced_start_that_asks_for_a_later_moment_gets_it() -> None:
+    """The one that takes another's place, as well as the first."""
+    work, seen = watched(debounce=1.0, unique="one")
+    async with Core(work) as core:
+        core.upkeep.start()
+        start = core.now()
+        first = await core.start(work.name, who="first", seconds=0)
+        args = work.arguments.write({"who": "second", "seconds": 0})
+        again, new = await core.service.start(work, args, make_options(delay=60))
+        assert (again.id, new) == (first, False)
+        assert again.run_at == pytest.approx(start + 60, abs=0.5)
+        await asyncio.sleep(50)
+        assert seen.began == []
+        soon, _ = await core.service.start(work, args, make_options(delay=0.5))
+        assert soon.run_at is not None
+        assert soon.run_at - start < 50  # Ten times the debounce have passed: at once.
+        await core.ended(first)
+        assert [who for _, who in seen.began] == ["second"]
         await core.upkeep.stop()
 
 

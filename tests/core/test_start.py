@@ -94,6 +94,8 @@ async def test_arguments_go_by_place_or_name() -> None:
         assert await (await plain.start(number=2)).result() == 2
         with pytest.raises(InvalidArguments, match="'plain' takes 1 arguments, 2 were given"):
             await plain.start(1, 2)  # type: ignore[call-arg]
+        with pytest.raises(InvalidArguments, match="#/number: This argument is given twice"):
+            await plain.start(1, number=2)  # type: ignore[misc]
         with pytest.raises(InvalidArguments):
             await report.start("March")  # type: ignore[arg-type]
         with pytest.raises(InvalidArguments):

@@ -8,6 +8,9 @@ import decimal
 import enum
 import json
 import math
+import os
+import subprocess
+import sys
 import uuid
 from typing import Annotated, Any, Literal, TypedDict
 
@@ -59,6 +62,9 @@ class Slot:
 
 class Color(enum.Enum):
     RED = "red"
+
+
+WORDS = {"alpha", "beta", "gamma", "delta", "epsilon"}
 
 
 class Model:
@@ -255,6 +261,83 @@ def test_the_kept_arguments_are_complete_and_canonical() -> None:
     assert arguments.check(b' { "b" : 2 } ') == b'{"b":2,"a":1.0}'
     assert arguments.write({"b": 2}) == b'{"b":2,"a":1.0}'
     assert arguments.write({"a": 3.5, "b": 2}) == b'{"b":2,"a":3.5}'
+
+
+@dataclasses.dataclass(frozen=True)
+class Team:
+    words: frozenset[str]
+    z: int = 1
+
+
+class Rules(msgspec.Struct, rename="camel", tag="rules", frozen=True):
+    the_teams: list[Team]
+    codes: set[int | str]
+
+
+class Choice(pydantic.BaseModel):
+    tags: set[str]
+    more: dict[str, list[frozenset[int]]] = {}
+
+
+SETS_IN_PROCESS = """
+import sys
+from tests.domain.test_arguments import written_sets
+sys.stdout.buffer.write(written_sets())
+"""
+
+
+def written_sets() -> bytes:
+    """What is kept of arguments with sets in every place."""
+
+    def job(
+        tags: set[str],
+        rules: Rules,
+        choice: Choice,
+        given: list[str],
+        more: Any,
+        own: set[str] = WORDS,
+    ) -> None: ...
+
+    arguments = arguments_of(job)
+    teams = [Team(frozenset(WORDS))]
+    payload = arguments.write(
+        {
+            "tags": WORDS,
+            "rules": Rules(teams, {1, "a", 30, *WORDS}),
+            "choice": Choice(tags=WORDS, more={"z": [frozenset({9, 1, 300})], "a": []}),
+            "given": WORDS,
+            "more": {"z": [WORDS], "a": {frozenset({"x", "y"}), frozenset({"z", "y"})}},
+        }
+    )
+    assert arguments.check(payload) == payload
+    assert arguments.read(payload)["rules"] == Rules(teams, {1, "a", 30, *WORDS})
+    return payload
+
+
+def test_sets_are_kept_in_one_order_whatever_the_seed_of_the_hashes() -> None:
+    """What is asked for again after a restart is the same; dicts keep the order they came in."""
+    run = [sys.executable, "-c", SETS_IN_PROCESS]
+    kept = {
+        subprocess.run(
+            run, env={**os.environ, "PYTHONHASHSEED": str(seed)}, capture_output=True, check=True
+        ).stdout
+        for seed in (1, 2)
+    }
+    assert kept == {written_sets()}
+    words = sorted(WORDS)
+    assert json.loads(kept.pop()) == {
+        "tags": words,
+        "rules": {
+            "type": "rules",
+            "theTeams": [{"words": words, "z": 1}],
+            "codes": ["a", *words, 1, 30],
+        },
+        "choice": {"tags": words, "more": {"z": [[1, 300, 9]], "a": []}},
+        "given": words,
+        "more": {"z": [words], "a": [["x", "y"], ["y", "z"]]},
+        "own": words,
+    }
+    assert b'"more":{"z":' in written_sets()
 
 
 def test_a_task_without_parameters_takes_nothing() -> None:

@@ -133,6 +133,20 @@ def test_the_fingerprint_is_of_the_whole_request() -> None:
     assert again == keys
 
 
+@pytest.mark.parametrize("key", [3, b"k", ["k"], True])
+def test_a_key_that_is_no_text_is_refused_in_words(key: Any) -> None:
+    """As one that is too long is."""
+    with pytest.raises(InvalidRequest, match="key is 1 to 255 printable ASCII characters"):
+        make_options(key=key)
+
+
+@pytest.mark.parametrize("run_at", ["tomorrow", [1], dt.date(2030, 1, 31), 10**400])
+def test_a_moment_that_is_none_is_refused_in_words(run_at: Any) -> None:
+    """With what it may be."""
+    with pytest.raises(InvalidRequest, match="run_at is a datetime, or seconds since the epoch"):
+        make_options(run_at=run_at)
+
+
 @pytest.mark.parametrize("name", ["delay", "expires"])
 def test_a_duration_that_is_no_number_is_refused_in_words(name: str) -> None:
     """As every other wrong option is."""

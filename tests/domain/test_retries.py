@@ -9,7 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quart_app.domain.errors import InvalidTask
-from quart_app.domain.retries import LONGEST, NEVER, Fail, Retry, RetryAfter, Verdict
+from quart_app.domain.retries import (
+    LONGEST,
+    NEVER,
+    Fail,
+    Retry,
+    RetryAfter,
+    Verdict,
+    kinds_of,
+)
 from quart_app.domain.tasks import Task
 
 
@@ -87,6 +95,21 @@ def test_any_exception_is_tried_again_unless_on_says_which() -> None:
     assert Retry(on=OSError).judge(ValueError()) == NEVER
     assert Retry(on=(OSError, ValueError)).judge(ValueError()) == Verdict(True)
     assert Retry(on=()).judge(ValueError()) == NEVER
+
+
+def test_an_exception_of_the_main_program_is_the_same_in_a_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """There its module has another name."""
+
+    class Flaky(Exception):
+        """Of a program that is run as it is."""
+
+    monkeypatch.setattr(Flaky, "__module__", "__mp_main__")
+    kinds = kinds_of(Flaky())
+    monkeypatch.setattr(Flaky, "__module__", "__main__")
+    assert Retry(on=Flaky).judge_kinds(kinds) == Verdict(True)
+    assert Retry(on=KeyError).judge_kinds(kinds) == NEVER
 
 
 def test_fail_and_retry_after_speak_for_themselves() -> None:

@@ -83,6 +83,16 @@ def test_one_tag_or_many() -> None:
         ({"timeout": float("nan")}, "timeout=nan, but it is seconds above 0"),
         ({"quick": -1}, "quick=-1, but it is 0 to 20 seconds"),
         ({"quick": 21}, "quick=21, but it is 0 to 20 seconds"),
+        ({"name": 3}, "a name is letters, digits"),
+        ({"timeout": "60"}, "timeout='60', but it is seconds above 0"),
+        ({"timeout": True}, "timeout=True, but it is seconds above 0"),
+        ({"quick": "2"}, "quick='2', but it is 0 to 20 seconds"),
+        ({"quick": None}, "quick=None, but it is 0 to 20 seconds"),
+        ({"retry": 3}, "retry=3, but it is a Retry"),
+        ({"retry": 3, "max_attempts": 3}, "retry=3, but it is a Retry"),
+        ({"debounce": "5"}, "debounce='5', but it is seconds"),
+        ({"unique": 3}, "unique=3, but it is True or a key, as in 'user:{user_id}'"),
+        ({"tags": 3}, "tags are words of 1 to 100 characters"),
         ({"tags": [""]}, "tags are words of 1 to 100 characters"),
         ({"tags": [1]}, "tags are words of 1 to 100 characters"),
         ({"tags": ["x" * 101]}, "tags are words of 1 to 100 characters"),
@@ -94,6 +104,20 @@ def test_an_option_that_cannot_work_is_refused(options: dict[str, Any], why: str
         Task(report, **options)
     assert "test_tasks.report" in str(caught.value)
     assert why in str(caught.value)
+
+
+def test_a_function_that_yields_is_refused() -> None:
+    """Its jobs would all fail: nobody takes what it yields."""
+
+    async def rows() -> Any:
+        yield 1
+
+    def lines() -> Any:
+        yield 1
+
+    for function in (rows, lines):
+        with pytest.raises(InvalidTask, match=f"{function.__name__}.*: it has yield"):
+            Task(function)
 
 
 def test_what_is_no_function_is_refused() -> None:

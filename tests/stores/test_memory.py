@@ -551,6 +551,26 @@ async def test_forgotten_jobs_cost_nothing(monkeypatch: pytest.MonkeyPatch) -> N
     await store.close()
 
 
+async def test_moments_of_forgotten_jobs_cost_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where they are days away; those of the others stay."""
+    monkeypatch.setattr("quart_app.stores.memory_moments.SLACK", 10)
+    store = MemoryStore()
+    await store.open()
+    later = Job(id="later", task="t", status="scheduled", run_at=50.0, expires_at=90.0)
+    await store.add([later], 10)
+    for number in range(200):
+        job_id = str(number)
+        job = Job(id=job_id, task="t", status="scheduled", run_at=60.0, expires_at=99.0)
+        await store.add([job], 10)
+        await store.note("later", Note(at=1.0, postponed=Postponed(b"{}", 50.0)))
+        await store.move(job_id, Change(Move.WITHDRAW, at=1.0))
+        await store.prune(everything(3, 99.0, 10**9), 1.0, 10)
+        assert max(len(store._scheduled._heap), len(store._expiring._heap)) <= 20
+    assert [job.id for job in await store.due(70.0, 10)] == ["later"]
+    assert [job.id for job in await store.expired(99.0, 10)] == ["later"]
+    await store.close()
+
+
 async def test_a_job_that_is_scheduled_anew_is_due_at_its_new_moment() -> None:
     """The old moment is stale, even where it comes first."""
     store = MemoryStore()
