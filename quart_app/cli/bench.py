@@ -47,7 +47,7 @@ class Measured:
 @with_service
 @click.argument("pairs", nargs=-1, metavar="[NAME=VALUE]...")
 @click.option("--jobs", "count", type=click.IntRange(1, 10_000), default=1_000, show_default=True)
-@click.option("--task", default="noop", show_default=True, shell_complete=complete_task)
+@click.option("--task", required=True, metavar="TASK", shell_complete=complete_task, help="Needed.")
 @click.option("--at-once", type=click.IntRange(1, 500), default=32, show_default=True)
 @AS_JSON
 def bench(

@@ -257,10 +257,11 @@ def test_errors_and_workers(run: Run, server: Server) -> None:
 
 def test_bench(run: Run) -> None:
     """Rates, of jobs that have really ended."""
-    [figures] = records(run("bench", "--jobs", "40", "--json"))
+    [figures] = records(run("bench", "--task", "noop", "--jobs", "40", "--json"))
     assert figures["statuses"] == {"succeeded": 40}
     assert figures["starts_per_second"] > 1
     assert "start->end" in run("bench", "--jobs", "3", "--task", "nap", "seconds=0").stdout
+    assert "--task" in one_sentence(run("bench"), 2)
 
 
 def test_top_once(run: Run, server: Server) -> None:
@@ -289,7 +290,7 @@ def test_unknown_names_are_answered_with_near_ones(run: Run) -> None:
         ["result", "x"], ["result", "x", "--wait", "1"], ["log", "x"], ["log", "-f", "x"], ["list"],
         ["cancel", "x"], ["cancel", "--match", "task:x", "--yes"], ["retry", "x"], ["pause", "x"],
         ["resume", "x"], ["schedule", "ls"], ["schedule", "run", "x"], ["tasks"], ["errors"],
-        ["workers"], ["top", "--once"], ["bench"],
+        ["workers"], ["top", "--once"], ["bench", "--task", "x"],
     ],
 )  # fmt: skip
 def test_a_service_that_is_not_there_is_69(words: list[str]) -> None:
