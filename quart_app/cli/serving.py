@@ -19,6 +19,8 @@ from quart_app.domain.errors import InvalidSetting, InvalidTask, StoreRefused, S
 from quart_app.serve import make_config, run
 from quart_app.working import run as work
 
+MOST_PORT = 65_535
+
 
 @click.command()
 @click.option("--bind", default="127.0.0.1:8000", show_default=True, metavar="HOST:PORT")
@@ -40,7 +42,7 @@ def serve(bind: str, name: str | None, file: str | None) -> None:
     try:
         app = create_app() if name is None else load(name)
         get_jobs(app).prepare()
-        status = run(app, make_config(bind, None if file is None else Config.from_toml(file)))
+        status = run(app, make_config(listens_on(bind), None if file is None else read(file)))
     except (InvalidSetting, InvalidTask, StoreRefused, StoreUnavailable) as error:
         stop(str(error))
     except OSError as error:
@@ -84,6 +86,35 @@ def worker(
     except (InvalidSetting, InvalidTask, StoreRefused, StoreUnavailable) as error:
         stop(str(error))
     sys.exit(status)
+
+
+def listens_on(bind: str) -> str:
+    """Where to listen, the same text; the names that Hypercorn has for sockets go through.
+
+    Raises:
+        InvalidSetting: it is a port alone, or none that there can be.
+    """
+    host, colon, port = bind.rpartition(":")
+    if bind.startswith(("unix:", "fd://")):
+        return bind
+    too_large = port.isdecimal() and int(port[:9]) > MOST_PORT
+    no_number = bool(colon) and ":" not in host and not port.isdecimal()
+    if bind.isdecimal() or too_large or no_number:
+        expected = f"HOST:PORT, such as 127.0.0.1:8000, with a port up to {MOST_PORT}"
+        raise InvalidSetting("--bind", bind, expected, "option")
+    return bind
+
+
+def read(file: str) -> Config:
+    """Hypercorn's settings from a file.
+
+    Raises:
+        InvalidSetting: it is no TOML.
+    """
+    try:
+        return Config.from_toml(file)
+    except ValueError as error:  # Also of a wrong encoding.
+        raise InvalidSetting("--config", file, f"TOML: {error}", "option") from error
 
 
 def load(name: str) -> Quart:

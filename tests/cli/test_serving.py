@@ -94,6 +94,46 @@ def test_a_wrong_setting_is_refused_before_anything_listens(
     assert served == []
 
 
+@pytest.mark.parametrize(
+    "bind", ["8000", "127.0.0.1:99999", "[::1]:65536", "127.0.0.1:", "127.0.0.1:http", ":999999"]
+)
+def test_an_address_that_cannot_be_is_refused(
+    bind: str, served: list[tuple[Quart, Config]]
+) -> None:
+    """The sentence says how one is written."""
+    refused = invoke("serve", "--bind", bind)
+    assert refused.exit_code == os.EX_CONFIG
+    [line] = refused.output.splitlines()
+    assert line.startswith(f"quart-app: --bind='{bind}' (from option) is not valid: ")
+    assert "HOST:PORT" in line
+    assert served == []
+
+
+@pytest.mark.parametrize(
+    "bind", ["localhost", "127.0.0.1:0", ":8000", "[::1]:8000", "[::]", "unix:/tmp/x", "fd://3"]
+)
+def test_what_hypercorn_can_listen_on_goes_through(
+    bind: str, served: list[tuple[Quart, Config]]
+) -> None:
+    """A host alone, any host, IPv6, sockets."""
+    assert invoke("serve", "--bind", bind).exit_code == 0
+    assert served[0][1].bind == [bind]
+
+
+@pytest.mark.parametrize("text", [b"x = [1\n", b"x = '\xff'\n"])
+def test_a_file_of_settings_that_cannot_be_read_is_refused(
+    text: bytes, served: list[tuple[Quart, Config]], tmp_path: Path
+) -> None:
+    """Exit status 78 and one sentence that names the file."""
+    file = tmp_path / "more.toml"
+    file.write_bytes(text)
+    refused = invoke("serve", "--config", str(file))
+    assert refused.exit_code == os.EX_CONFIG
+    [line] = refused.output.splitlines()
+    assert line.startswith(f"quart-app: --config='{file}' (from option) is not valid: ")
+    assert served == []
+
+
 def test_an_address_that_cannot_be_had_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """A port in use, or another machine's address, is one sentence and no traceback."""
 
