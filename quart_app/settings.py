@@ -7,6 +7,7 @@ the start with its name, what it was and what it may be. Nothing may live here t
 from __future__ import annotations
 
 import difflib
+import functools
 import logging
 import os
 import re
@@ -323,4 +324,9 @@ def _warn_of_unknown(environ: Mapping[str, Any]) -> None:
         if name.startswith(PREFIX) and name not in (*known, CLIENTS):
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
             if near:
-                logger.warning("%s is no setting: did you mean %s?", name, near[0])
+                _say_misspelt(name, near[0])
+
+
+@functools.cache  # A start reads the settings more than once.
+def _say_misspelt(name: str, near: str) -> None:
+    logger.warning("%s is no setting: did you mean %s?", name, near)
