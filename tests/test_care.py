@@ -124,6 +124,20 @@ def test_a_sound_file_is_called_sound(path: Path) -> None:
     assert lines[-1] == "sound"
 
 
+@pytest.mark.parametrize("store", ["jobs.db", "sqlite:///", "memory", "redis://me:secret@host/0"])
+@pytest.mark.parametrize(
+    "words", [["check"], ["backup", "copy.db"]], ids=lambda words: str(words[0])
+)
+def test_an_option_that_is_no_file_is_a_mistake_in_the_line(words: list[str], store: str) -> None:
+    """The sentence names the option, and no password; the environment is not blamed."""
+    result = call(*words, "--store", store)
+    assert result.exit_code == 2
+    [line] = result.stderr.splitlines()
+    assert line.startswith("quart-app: --store is '")
+    assert line.endswith("it has to be sqlite:///FILE")
+    assert "secret" not in line
+
+
 async def test_a_file_in_use_names_its_owner(tmp_path: Path) -> None:
     """And is checked all the same."""
     store = SQLiteStore(tmp_path / "jobs.db")
@@ -198,6 +212,7 @@ def test_what_is_no_database_of_ours_is_refused(tmp_path: Path, command: list[st
         assert result.exit_code == 1
         assert words in result.stderr
         assert len(result.stderr.splitlines()) == 1
-    result = call(*command, "--store", "memory")
+    result = CliRunner().invoke(cli.main, command, env={"QUART_APP_STORE": "memory"})
     assert result.exit_code == 1
+    assert "QUART_APP_STORE='memory' (from environment)" in result.stderr
     assert "sqlite:///FILE" in result.stderr

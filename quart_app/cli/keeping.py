@@ -13,9 +13,9 @@ import click
 import msgspec
 
 from quart_app.app import STANDALONE_STORE
-from quart_app.cli.ends import stop
-from quart_app.domain.errors import InvalidSetting, StoreRefused
-from quart_app.settings import Settings
+from quart_app.cli.ends import USAGE, Stop, stop
+from quart_app.domain.errors import InvalidSetting, StoreRefused, without_password
+from quart_app.settings import SQLITE, Settings
 from quart_app.stores.sqlite import care
 from quart_app.stores.sqlite.store import path_of
 
@@ -72,10 +72,15 @@ def database(store: str | None) -> Path:
     """The file that is meant.
 
     Raises:
-        InvalidSetting: the store is not a file.
+        Stop: what was given is not a file.
+        InvalidSetting: what is set is not.
     """
-    environ = dict(os.environ) if store is None else {**os.environ, "QUART_APP_STORE": store}
-    settings = Settings.load(environ, store=STANDALONE_STORE)
+    if store is not None:
+        if not store.startswith(SQLITE) or store == SQLITE:
+            shown = without_password(store)
+            raise Stop(f"--store is {shown!r}: it has to be sqlite:///FILE", USAGE)
+        return path_of(store)
+    settings = Settings.load(os.environ, store=STANDALONE_STORE)
     if settings.store == "memory" or settings.shared:
         source = settings.sources["store"]
         raise InvalidSetting("QUART_APP_STORE", settings.store, "a file, sqlite:///FILE", source)
