@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -276,6 +277,19 @@ def test_a_command_that_cannot_be_says_what_it_needs(words: list[str], said: str
     [line] = result.stderr.splitlines()
     assert said in line
     assert "secret" not in line
+
+
+@pytest.mark.parametrize(
+    ("url", "extra"), [("redis://host/0", "redis"), ("postgresql://host/jobs", "postgres")]
+)
+def test_a_store_whose_packages_are_not_installed_says_what_to_install(
+    url: str, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And which one is missing; no setting is blamed for it."""
+    monkeypatch.setitem(sys.modules, f"quart_app.stores.{extra}.store", None)
+    with pytest.raises(StoreRefused, match=rf"pip install 'quart-app\[{extra}\]'$") as refused:
+        make_shared_store(url, "quart_app")
+    assert f"(import of quart_app.stores.{extra}.store halted" in str(refused.value)
 
 
 def test_the_command_counts(path: Path, target: Settings) -> None:

@@ -8,15 +8,14 @@ import importlib
 from typing import Any
 
 from quart_app.core.ports import SharedStore
-from quart_app.domain.errors import InvalidSetting, StoreRefused
+from quart_app.domain.errors import StoreRefused
 
 
 def make_shared_store(url: str, namespace: str) -> SharedStore:
     """The store of a URL, ``redis://`` or ``postgresql://``.
 
     Raises:
-        InvalidSetting: the packages that it needs are not installed.
-        StoreRefused: it cannot have this namespace.
+        StoreRefused: what it needs is not installed, or it cannot have this namespace.
     """
     if url.startswith("redis"):
         made: SharedStore = needs("redis", "quart_app.stores.redis.store").RedisStore(
@@ -35,10 +34,12 @@ def needs(extra: str, module: str) -> Any:
     """A module that works only where an extra is installed.
 
     Raises:
-        InvalidSetting: it is not; and what to install.
+        StoreRefused: it is not; and what to install.
     """
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        expected = f"a store whose packages are installed: pip install 'quart-app[{extra}]'"
-        raise InvalidSetting("QUART_APP_STORE", f"{extra}...", expected, str(error)) from error
+        message = (
+            f"the store needs what is not installed ({error}): pip install 'quart-app[{extra}]'"
+        )
+        raise StoreRefused(message) from error
