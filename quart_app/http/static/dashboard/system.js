@@ -39,7 +39,7 @@ function Workers() {
     ${data && data.workers.length > 0 && html`<${Table} caption="Processes that work with these jobs" heads=${["Process", "Host", "Kind", "Started", "Running", "Room", "Tasks", "State"]}>${data.workers.map(
       (each) => html`<tr key=${each.id}><th scope="row" class="mono"><${Text} of=${each.id} /></th><td><${Text} of=${each.host} /> <span class="note">${each.pid}</span></td><td><${Text} of=${each.kind} /></td>
         <td><${Ago} at=${each.started_at} /></td><td class="num">${count(each.running)}</td><td class="num">${count(each.room)}</td>
-        <td>${each.only?.length ? each.only.map((name) => html`<${Text} of=${name} /> `) : "all"}</td><td>${each.draining ? html`<span class="status canceled">draining</span>` : "works"}</td></tr>`,
+        <td>${each.room === 0 ? "none" : each.only?.length ? each.only.map((name) => html`<${Text} of=${name} /> `) : "all"}</td><td>${each.draining ? html`<span class="status canceled">draining</span>` : "works"}</td></tr>`,
     )}<//>`}<//>`;
 }
 
