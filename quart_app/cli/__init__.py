@@ -77,8 +77,15 @@ class Commands(click.Group):
         except click.exceptions.NoArgsIsHelpError:
             raise
         except click.UsageError as error:
-            name = f"{error.ctx.command_path} --help" if error.ctx else "quart-app --help"
-            raise Stop(f"{error.format_message().rstrip('.')} (see '{name}')", USAGE) from None
+            raise _sentence(error) from None
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """What stands before the command's name. A mistake in it is one sentence, too."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            message = f"{error.format_message().rstrip('.')}: options stand after the command"
+            raise Stop(f"{message} (see 'quart-app --help')", USAGE) from None
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -93,6 +100,12 @@ class Commands(click.Group):
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="backslashreplace")
         return super().resolve_command(ctx, args)
+
+
+def _sentence(error: click.UsageError) -> Stop:
+    name = f"{error.ctx.command_path} --help" if error.ctx else "quart-app --help"
+    message = " ".join(error.format_message().split())  # Click lists choices in lines of their own.
+    return Stop(f"{message.rstrip('.')} (see '{name}')", USAGE)
 
 
 HELP = {"help_option_names": ["-h", "--help"]}

@@ -7,6 +7,7 @@ is, and the service says what does not fit.
 from __future__ import annotations
 
 import difflib
+import itertools
 import json
 import math
 from collections.abc import Iterable
@@ -120,6 +121,25 @@ def kinds_of(schema: Any, root: dict[str, Any], depth: int = DEPTH) -> set[str]:
             each = [kinds_of(one, root, depth - 1) for one in schema[name]]
             return set().union(*each) if all(each) else set()
     return set()
+
+
+def words_of(schema: Any, root: dict[str, Any], depth: int = DEPTH) -> list[str]:
+    """What a schema allows, for people: the values where it names them, else the JSON types.
+
+    >>> words_of({"anyOf": [{"enum": ["a", 1]}, {"type": "null"}]}, {})
+    ['"a"', '1', 'null']
+    """
+    if not isinstance(schema, dict) or depth == 0:
+        return []
+    if isinstance(schema.get("$ref"), str):
+        return words_of(_look_up(schema["$ref"], root), root, depth - 1)
+    if "const" in schema or "enum" in schema:
+        return [json.dumps(each) for each in schema.get("enum", [schema.get("const")])]
+    for name in ("anyOf", "oneOf"):
+        if "type" not in schema and isinstance(schema.get(name), list):
+            each = [words_of(one, root, depth - 1) for one in schema[name]]
+            return list(dict.fromkeys(itertools.chain(*each))) if all(each) else []
+    return sorted(kinds_of(schema, root))
 
 
 def _look_up(reference: str, root: dict[str, Any]) -> Any:

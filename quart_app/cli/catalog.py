@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from quart_app.cli.arguments import kinds_of
+from quart_app.cli.arguments import words_of
 from quart_app.cli.completion import complete_task
 from quart_app.cli.looking import AS_JSON
 from quart_app.cli.remote import Name, Remote, with_service
@@ -57,7 +57,7 @@ def _put_task(task: TaskDocument) -> None:
     rows = [
         (
             each,
-            " or ".join(sorted(kinds_of(schema, task.arguments))) or "anything",
+            " or ".join(words_of(schema, task.arguments)) or "anything",
             "needed" if each in required else _default(schema),
             schema.get("description", "") if isinstance(schema, dict) else "",
         )
@@ -126,10 +126,10 @@ def workers(remote: Remote, as_json: bool) -> None:
             each.kind,
             each.host,
             each.pid,
-            f"{each.running} of {each.running + each.room}",
+            f"{each.running} of {each.room}",
             "draining" if each.draining else "on",
             ago(each.started_at, now),
-            ", ".join(each.only) or "all tasks",
+            (", ".join(each.only) or "all tasks") if each.room else "none",
         )
         for each in found
     ]

@@ -154,10 +154,11 @@ def explain(error: ClientError, remote: Remote) -> Stop:
             return Stop(f"{why}: 'quart-app list' shows those that are kept", USAGE)
         case errors.NoSuchTask():
             first = why.partition(";")[0]  # All their names may follow.
-            return Stop(f"{first}: {near_task(error, remote)}", USAGE)
+            hint = near_task(error, remote)
+            return Stop(f"{first}: {hint}" if hint else first, USAGE)
         case errors.InvalidArguments() if error.errors:
             misfits = "; ".join(map(misfit, error.errors))
-            return Stop(f"{misfits} (see 'quart-app tasks NAME')", USAGE)
+            return Stop(f"{misfits} (see 'quart-app tasks {task_meant()}')", USAGE)
         case errors.KeyReused():
             return Stop(f"{why}: give another --key, or the same arguments and options", USAGE)
         case errors.JobFailed():
@@ -181,10 +182,18 @@ def misfit(each: dict[str, str]) -> str:
     return f"{name}: {detail}" if name else detail
 
 
+def task_meant() -> str:
+    """The task that the command was given."""
+    context = click.get_current_context(silent=True)
+    return (context.params.get("task") if context else None) or "NAME"
+
+
 def near_task(error: ClientError, remote: Remote) -> str:
-    """Which task may have been meant."""
+    """Which task may have been meant; nothing where it is there, and lacks what was asked for."""
     names = task_names(remote)
     wanted = error.detail.split("'")[1] if error.detail.count("'") >= 2 else ""
+    if wanted in names:
+        return ""
     near = difflib.get_close_matches(wanted, names, n=3, cutoff=0.5)
     if near:
         return f"did you mean {' or '.join(near)}?"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, Literal
 
 from quart_app import Context, task
 
@@ -60,6 +60,11 @@ async def typed(
 ) -> list[Any]:  # fmt: skip
     """Give back what it was given."""
     return [month, ratio, paid, names, extra, text]
+
+
+@task
+async def paints(color: Literal["red", "green"], frame: Literal[1, "none"] | None = None) -> None:
+    """Take one of some values."""
 
 
 @task(every=3600)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import datetime as dt
 import io
 import json
 import subprocess
@@ -12,6 +13,8 @@ import pytest
 from click.testing import Result
 
 from quart_app.cli import COMMANDS
+from quart_app.cli.remote import Remote
+from quart_app.client.documents import WorkerDocument, WorkerList
 from tests.cli.conftest import Run, invoke, records
 from tests.e2e.conftest import ROOT, Server
 
@@ -66,6 +69,12 @@ def test_start_converts_by_the_schema(run: Run) -> None:
 def test_a_wrong_argument_is_named(run: Run, words: list[str], says: str) -> None:
     """In one sentence; nothing is started."""
     assert says in one_sentence(run("start", "typed", *words), 2)
+
+
+def test_what_does_not_fit_leads_to_its_task(run: Run) -> None:
+    """The hint can be typed as it stands."""
+    said = one_sentence(run("start", "typed", "--json", '{"month": "x"}'), 2)
+    assert said.endswith("(see 'quart-app tasks typed')")
 
 
 def test_start_takes_json(run: Run) -> None:
@@ -234,6 +243,13 @@ def test_pause_and_resume(run: Run, server: Server) -> None:
     assert server.until(job_id, "succeeded")["result"] == "on the hour"
 
 
+def test_a_task_without_a_schedule_is_not_suggested_for_itself(run: Run) -> None:
+    """It is there; what it lacks is said."""
+    said = one_sentence(run("schedule", "run", "noop"), 2)
+    assert "'noop' has no schedule" in said
+    assert "did you mean" not in said
+
+
 def test_tasks(run: Run) -> None:
     """All, and one with its arguments."""
     assert "Come on step by step, and say so." in run("tasks").stdout
@@ -241,6 +257,9 @@ def test_tasks(run: Run) -> None:
     assert "month" in one
     assert "needed" in one
     assert "array or null" in one
+    values = run("tasks", "paints").stdout
+    assert '"green" or "red"' in values
+    assert '1 or "none" or null' in values
     assert records(run("tasks", "typed", "--json"))[0]["name"] == "typed"
 
 
@@ -252,7 +271,19 @@ def test_errors_and_workers(run: Run, server: Server) -> None:
     assert groups[0]["count"] >= 1
     [worker] = records(run("workers", "--json"))
     assert worker["pid"] == server.process.pid
-    assert "web" in run("workers").stdout
+    shown = run("workers").stdout
+    assert "web" in shown
+    assert f"0 of {worker['room']} " in shown
+    assert "all tasks" in shown
+
+
+def test_a_process_that_runs_no_jobs_is_shown_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """QUART_APP_WORK=off: it has no room for any."""
+    found = WorkerList([WorkerDocument(id="w", kind="web", started_at=dt.datetime.now(dt.UTC))])
+    monkeypatch.setattr(Remote, "ask", lambda *_: found)
+    shown = invoke("workers").stdout
+    assert shown.splitlines()[1].split()[-1] == "none"
+    assert "all tasks" not in shown
 
 
 def test_bench(run: Run) -> None:
@@ -310,6 +341,8 @@ def test_what_is_no_service_is_said(server: Server) -> None:
     wrong = one_sentence(invoke("list", "--url", f"{server.url}/nowhere"), 69)
     assert "the prefix under which it is mounted" in wrong
     assert "--url" in one_sentence(invoke("list", "--url", "ftp://x"), 2)
+    early = one_sentence(invoke("--url", server.url, "list"), 2)
+    assert "'--url': options stand after the command" in early
     assert "is no header" in one_sentence(invoke("list", "--header", "x"), 2)
 
 

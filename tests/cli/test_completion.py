@@ -25,6 +25,10 @@ def test_scripts(shell: str) -> None:
     script = invoke("completion", shell).stdout
     assert f"_QUART_APP_COMPLETE={shell}_complete" in script
     assert invoke("completion", "csh").exit_code == 2
+    none = invoke("completion")
+    assert none.exit_code == 2
+    [line] = none.stderr.splitlines()
+    assert "Choose from: bash, zsh, fish" in line
 
 
 def test_commands_are_completed_without_a_service() -> None:
