@@ -95,17 +95,19 @@ class Watchdog:
                 return
             if alive.wait(self._threshold - period) or self._stop.is_set():
                 continue
-            job, stack = self._look(loop, thread_id)
+            frame = sys._current_frames().get(thread_id)
+            if _waits(frame):
+                continue
+            job, stack = self._look(loop, frame)
             while not alive.wait(period):
                 if self._stop.is_set() or loop.is_closed():
                     return
             self._report(time.monotonic() - asked, job, stack)
 
     def _look(
-        self, loop: asyncio.AbstractEventLoop, thread_id: int
+        self, loop: asyncio.AbstractEventLoop, frame: FrameType | None
     ) -> tuple[str | None, traceback.StackSummary]:
         """Which job the loop is in, and its stack."""
-        frame: FrameType | None = sys._current_frames().get(thread_id)
         handle = self._registry.find(asyncio.current_task(loop))
         frames = iter(()) if frame is None else traceback.walk_stack(frame)
         stack = traceback.StackSummary.extract(frames, limit=FRAMES)
@@ -130,6 +132,16 @@ class Watchdog:
             return None
         line = stack[0]
         return f"{line.filename}:{line.lineno} in {line.name}"
+
+
+def _waits(frame: FrameType | None) -> bool:
+    """Whether the loop itself waits for something to do. It has been woken, and the process gets no
+    processor: no code blocks it. (A selector of other code, as in ``subprocess.run``, does.)"""
+    while frame is not None and frame.f_code.co_name == "select":
+        frame = frame.f_back
+        if frame is not None and frame.f_code.co_name == "_run_once":
+            return True
+    return False
 
 
 def _name(job: str | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import selectors
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -115,6 +116,49 @@ async def test_a_loop_that_gives_signs_of_life_is_not_reported() -> None:
         watchdog.stop()
         watchdog.join()
     assert (watchdog.count, watchdog.reports()) == (0, [])
+
+
+class Late(selectors.DefaultSelector):
+    """Comes back late, as where the process gets no processor."""
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        time.sleep(0.1)
+        return super().select(timeout)
+
+
+def test_a_loop_that_waits_and_gets_no_processor_is_not_reported(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Nothing blocks it: it is woken late."""
+    watchdog = Watchdog(Registry(), 0.02)
+
+    async def main() -> None:
+        watchdog.start()
+        for _ in range(3):
+            await asyncio.sleep(0)
+        watchdog.stop()
+
+    with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(Late())) as runner:
+        runner.run(main())
+    watchdog.join()
+    assert (watchdog.count, watchdog.reports(), caplog.text) == (0, [], "")
+
+
+async def test_code_that_waits_with_a_selector_of_its_own_is_reported() -> None:
+    """As `subprocess.run` does: it holds the loop up."""
+
+    async def waits() -> None:
+        with selectors.DefaultSelector() as selector:
+            selector.select(0.12)
+
+    watchdog = Watchdog(Registry(), 0.04)
+    watchdog.start()
+    try:
+        await until_reported(watchdog, waits)
+    finally:
+        watchdog.stop()
+        watchdog.join()
+    assert any("in waits" in line for line in watchdog.reports()[0].stack)
 
 
 @pytest.mark.slow
