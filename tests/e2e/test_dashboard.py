@@ -38,6 +38,16 @@ def test_every_page_is_shown_without_an_error(visit: Visits, shown: Server, look
         assert visited.fits(), name
 
 
+def test_the_name_of_each_page_fits_its_place(visit: Visits, shown: Server) -> None:
+    """In the bar at the bottom of a telephone."""
+    visited = visit(shown, PHONE)
+    names = visited.open("now").get_by_role("navigation", name="Pages").get_by_role("link")
+    clipped = "(all) => all.filter((each) => each.scrollWidth > each.clientWidth).length"
+    expect(names).to_have_count(len(PAGES))
+    assert names.evaluate_all(clipped) == 0
+    assert visited.fits()
+
+
 def test_what_is_wrong_is_seen(browser: Browser, shown: Server) -> None:
     """A violation of the policy, an error that is said, and one that is thrown: or a test that ends
     with none of them would say nothing."""

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from tests.e2e.browsing import Person, Visit
+from tests.e2e.browsing import PHONE, Person, Visit
 from tests.e2e.conftest import Server, Servers, poll
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
@@ -229,6 +229,22 @@ def test_a_long_value_is_shown_in_part(person: Person, shown: Server) -> None:
     expect(arguments).not_to_contain_text(note.strip())
     person.press(arguments.get_by_role("button", name=re.compile("^Show all")))
     expect(arguments).to_contain_text(note.strip())
+
+
+def test_a_long_word_of_an_error_leaves_room_for_its_time(
+    visit: Callable[..., Visit], shown: Server
+) -> None:
+    """On a telephone, too, the id and the time of its like stand in one line."""
+    for number in range(2):
+        job = shown.start("breaks", note=f"{'x' * 300} {number}")
+        shown.job(job, wait=5)
+    page = visit(shown, PHONE).open(f"jobs/{job}")
+    like = panel(page, "Error").get_by_role("listitem").first
+    for part in (like.get_by_role("link"), like.locator("time")):
+        box = part.bounding_box()
+        assert box is not None
+        assert box["height"] <= 44  # A link is as high as a finger needs.
+        assert part.evaluate("(each) => each.scrollWidth <= each.clientWidth")
 
 
 def test_progress_has_a_message_and_moves(

@@ -103,6 +103,17 @@ def test_a_task_is_found_paused_and_goes_on(person: Person, shown: Server) -> No
     assert shown.job(job, wait=5)["status"] == "succeeded"
 
 
+def test_a_task_that_has_only_failed_is_not_said_to_have_never_run(
+    person: Person, shown: Server
+) -> None:
+    """How long it takes is known of those that succeeded."""
+    shown.job(shown.start("breaks", note="x"), wait=5)
+    shown.job(shown.start("says", note="x"), wait=5)
+    person.open("tasks")
+    expect(person.link(re.compile("^breaks"))).to_contain_text("no success yet")
+    expect(person.link(re.compile("^says"))).to_contain_text("takes ")
+
+
 def test_a_schedule_is_run_now(person: Person, shown: Server) -> None:
     """The note leads to its job."""
     page = person.open("schedules")

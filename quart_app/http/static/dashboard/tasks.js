@@ -51,7 +51,7 @@ function Task({ task, on }) {
   return html`<li><a data-row class="task ${on ? "on" : ""}" aria-current=${on ? "true" : undefined} href=${link("tasks", task.name)}>
     <strong><${Text} of=${task.name} /></strong>${task.paused && html`<span class="status canceled">paused</span>`}
     <span class="note"><${Text} of=${words} /></span>
-    <span class="note num">${task.durations.count ? `takes ${duration(task.durations.p50)}` : "not run yet"}</span></a></li>`;
+    <span class="note num">${task.durations.count ? `takes ${duration(task.durations.p50)}` : "no success yet"}</span></a></li>`;
 }
 
 function Detail({ task, params, reload }) {
