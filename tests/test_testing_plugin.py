@@ -215,13 +215,17 @@ def test_the_mark_is_explained(pytester: pytest.Pytester) -> None:
 
 
 def test_the_examples_of_the_page_hold(pytester: pytest.Pytester) -> None:
-    """Every one of them is run: the first is the app, the others are its tests."""
+    """Every one of them is run with the page's settings: the first is the app, the others are its
+    tests."""
     page = (ROOT / "docs" / "testing.md").read_text()
+    (settings,) = re.findall(r"```toml\n(.*?)```", page, re.S)
+    (pytester.path / "tox.ini").unlink()  # It would win.
+    pytester.makepyprojecttoml(settings)
     app, *tests = re.findall(r"```python\n(.*?)```", page, re.S)
     pytester.makepyfile(shop=app, test_shop="\n\n".join(tests))
     count = sum(len(re.findall(r"^(?:async )?def test_", each, re.M)) for each in tests)
     assert count == 6
-    run(pytester, "--asyncio-mode=auto", passed=count)
+    run(pytester, passed=count)
 
 
 @pytest.mark.slow
