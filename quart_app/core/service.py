@@ -321,6 +321,8 @@ class Service:
                 withdrawn = await self.ledger.move(job_id, Move.WITHDRAW, reason="requested")
                 if withdrawn is not None:
                     await self.backlog.forget(job_id)
+                    if withdrawn.history:  # An earlier attempt may have started others.
+                        await self.cancel_children(withdrawn)
                     return withdrawn
             await self.ledger.note(job_id, cancel_requested=True)
             handle = self.registry.get(job_id)
@@ -331,10 +333,10 @@ class Service:
             handle.ask("cancel")
         if (handle is not None or self.store.shared) and not job.over:
             # Where it runs elsewhere that process hears of the request.
-            await self._cancel_children(job)
+            await self.cancel_children(job)
         return job
 
-    async def _cancel_children(self, job: Job) -> None:
+    async def cancel_children(self, job: Job) -> None:
         """The jobs that it has started, and theirs."""
         if not self.may_start(job):
             return

@@ -9,8 +9,11 @@ import pytest
 from quart_app.core.context import Context
 from quart_app.core.start import task
 from quart_app.domain.errors import JobFailed
+from quart_app.domain.jobs import Change, Job, Note
 from quart_app.domain.queries import Query
-from tests.core.support import Core
+from quart_app.domain.retries import Retry
+from quart_app.domain.status import Move
+from tests.core.support import Core, Durable, Tended
 
 pytestmark = pytest.mark.virtual
 
@@ -29,6 +32,12 @@ async def fails(number: int) -> int:
     if number == 1:
         raise ValueError("no one")
     return number
+
+
+@task
+async def slow() -> None:
+    """Goes on for long."""
+    await asyncio.sleep(100)
 
 
 @task
@@ -134,6 +143,55 @@ async def test_a_cancel_reaches_the_children_and_theirs() -> None:
         await core.engine.idle()
         counts = await core.store.counts()
         assert (counts["canceled"], counts["running"], counts["queued"]) == (15, 0, 0)
+
+
+@pytest.mark.parametrize("after", [1, 5], ids=["scheduled", "queued"])
+async def test_a_cancel_between_two_attempts_reaches_the_children(after: int) -> None:
+    """The first attempt has started them, whether the second one is due or not."""
+
+    @task(max_attempts=2, retry=Retry(initial=3, jitter=0))
+    async def leaves(ctx: Context) -> None:
+        await ctx.start(double, 100)
+        raise OSError("no")
+
+    async with Tended(leaves, double, slow, room=1) as core:
+        job_id = await core.start(leaves)
+        await core.start(slow)
+        await asyncio.sleep(after)
+        parent = await core.job(job_id)
+        assert parent.status == ("scheduled" if after == 1 else "queued")
+        assert (await core.service.cancel(job_id)).status == "canceled"
+        assert (await core.store.counts())["canceled"] == 2
+        await core.engine.idle()
+
+
+async def test_a_cancel_while_the_end_of_an_attempt_is_written_reaches_the_children() -> None:
+    """The runner withdraws the parent before the cancel has looked: then it sees to them."""
+
+    @task(max_attempts=2)
+    async def leaves(ctx: Context) -> None:
+        await ctx.start(slow)
+        raise OSError("no")
+
+    class Late(Durable):
+        """Who asks for a cancel hears late that it is noted."""
+
+        async def note(self, job_id: str, note: Note) -> Job | None:
+            job = await super().note(job_id, note)
+            await asyncio.sleep(1)
+            return job
+
+        async def move(self, job_id: str, change: Change) -> Job | None:
+            if change.move is Move.RETRY:
+                await asyncio.sleep(1)
+            return await super().move(job_id, change)
+
+    async with Core(leaves, slow, store=Late()) as core:
+        job_id = await core.start(leaves)
+        await asyncio.sleep(0.5)
+        assert (await core.service.cancel(job_id)).status == "canceled"
+        await core.engine.idle()
+        assert (await core.store.counts())["canceled"] == 2
 
 
 async def test_one_child_that_fails_ends_the_others() -> None:
