@@ -12,9 +12,10 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from typing import Any
 
+from quart_app.core.registry import Handle
 from quart_app.core.reporter import REPORTER
 from quart_app.core.service import Service
-from quart_app.domain.errors import QueueFull, TaskFull
+from quart_app.domain.errors import Draining, QueueFull, TaskFull
 from quart_app.domain.jobs import Job
 from quart_app.domain.options import NO_OPTIONS, Options
 from quart_app.domain.tasks import Task
@@ -52,6 +53,9 @@ class Children:
             try:
                 job, _ = await self._service.start(task, args, options, parent=self._job.id)
                 return job.id
+            except Draining:
+                await until_stopped(self._service)
+                raise
             except (QueueFull, TaskFull):
                 async with aside(self._service):
                     await asyncio.sleep(wait)
@@ -107,8 +111,8 @@ class Children:
 
 
 @contextlib.asynccontextmanager
-async def aside(service: Service) -> AsyncIterator[None]:
-    """The job in which this is used waits: others may have its place meanwhile.
+async def aside(service: Service) -> AsyncIterator[Handle | None]:
+    """The job in which this is used waits: others may have its place meanwhile. Gives its handle.
 
     Outside a job it does nothing. Several waits at once in one job count as one.
     """
@@ -116,17 +120,28 @@ async def aside(service: Service) -> AsyncIterator[None]:
     handle = None if reporter is None else service.registry.get(reporter.job.id)
     task = None if reporter is None else service.catalog.get(reporter.job.task)
     if handle is None or task is None or not handle.inside:
-        yield
+        yield None
         return
     handle.waits += 1
     if handle.waits == 1:
         service.backlog.step_aside(handle.job_id, task.run)
     try:
-        yield
+        yield handle
     finally:
         handle.waits -= 1
         if handle.waits == 0:
             await service.backlog.step_back(handle.job_id, task.run)
+
+
+async def until_stopped(service: Service) -> None:
+    """A shutdown refuses what the job in which this is used needs to go on: it waits until it is
+    asked to stop, and so ends as every other job that does not end in time.
+
+    Outside a job it does nothing.
+    """
+    async with aside(service) as handle:
+        if handle is not None:
+            await service.wait(handle.job_id, None, lasts=True)
 
 
 async def resolve(children: Sequence[Any | Awaitable[Any]]) -> list[Any]:

@@ -285,17 +285,17 @@ class Service:
         """One page of jobs, newest first."""
         return await self.store.page(query)
 
-    async def wait(self, job_id: str, seconds: float | None) -> Job:
+    async def wait(self, job_id: str, seconds: float | None, *, lasts: bool = False) -> Job:
         """The job when it is over, or as it is after so many seconds (None: however long).
 
-        Answers at once when the service is shutting down or has as many watchers as it may have.
+        Answers at once when the service is shutting down; one that ``lasts``, at the end of that.
         """
         outbox = OUTBOX.get()
         if outbox is not None:
             await outbox.flush()
-        if seconds == 0 or self.hub.full:
+        if seconds == 0:
             return await self.get(job_id)
-        with self.hub.watch(job_id) as watcher:  # Subscribe first: no ending is missed.
+        with self.hub.watch(job_id, lasts) as watcher:  # Subscribe first: no ending is missed.
             job = await self.get(job_id)
             try:
                 async with asyncio.timeout(seconds):

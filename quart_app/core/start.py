@@ -11,13 +11,13 @@ import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, Unpack, overload
 
-from quart_app.core.children import Children
+from quart_app.core.children import Children, until_stopped
 from quart_app.core.context import Context
 from quart_app.core.handles import JobHandle
 from quart_app.core.outbox import OUTBOX
 from quart_app.core.service import SERVICE, Service
 from quart_app.domain.control import Control
-from quart_app.domain.errors import InvalidArguments, NotServing
+from quart_app.domain.errors import Draining, InvalidArguments, NotServing
 from quart_app.domain.options import NO_OPTIONS, Duration, Moment, Options, make_options
 from quart_app.domain.retries import Retry
 from quart_app.domain.tasks import Lane, Task
@@ -38,7 +38,8 @@ class StartableTask(Task, Generic[P, R]):
         Raises:
             InvalidArguments: they do not fit the function's parameters.
             NotServing: no app on this event loop offers the task.
-            Draining, QueueFull, StoreUnavailable: nothing was started.
+            Draining, QueueFull, StoreUnavailable: nothing was started. A job is not told of
+                Draining before it has been asked to stop.
         """
         return self.start_with(NO_OPTIONS, args, kwargs)  # One coroutine, not two.
 
@@ -86,7 +87,11 @@ class StartableTask(Task, Generic[P, R]):
         payload = self.arguments.write(values)
         job = service.start_now(self, payload) if options is NO_OPTIONS else None
         if job is None:
-            job, _ = await service.start(self, payload, options, connection=connection)
+            try:
+                job, _ = await service.start(self, payload, options, connection=connection)
+            except Draining:
+                await until_stopped(service)
+                raise
         if (outbox := OUTBOX.get()) is not None and not outbox.closed:
             outbox.hold_briefly()
         return JobHandle(service, self, job.id)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import pytest
 
 from quart_app.core.context import Context
 from quart_app.core.start import task
-from quart_app.domain.errors import JobFailed
-from quart_app.domain.jobs import Change, Job, Note
+from quart_app.domain.errors import Draining, JobFailed, NotFinished
+from quart_app.domain.jobs import Change, Failure, Job, Note
 from quart_app.domain.queries import Query
 from quart_app.domain.retries import Retry
 from quart_app.domain.status import Move
@@ -216,3 +217,109 @@ async def test_a_second_attempt_has_the_same_children() -> None:
         assert (job.result, ATTEMPTS) == (b"[2,4,2]", [1, 2])
         assert len((await core.store.page(Query(parent=job.id))).jobs) == 3
         await core.upkeep.stop()
+
+
+@task(max_attempts=2)
+async def one_by_one(ctx: Context, count: int) -> int:
+    """Starts the next child when the one before it is over."""
+    return sum([await (await ctx.start(double, number)).result() for number in range(count)])
+
+
+@task
+async def once(ctx: Context, how: str) -> int:
+    """Needs a child after another that takes longer than the shutdown has."""
+    if how == "start":
+        await asyncio.sleep(1)
+        await ctx.start(double, 1)
+    elif how == "start another":
+        await asyncio.sleep(1)
+        await double.start(1)
+    elif how == "result":
+        await (await ctx.start(slow)).result()
+    elif how == "queued":
+        await asyncio.gather((await ctx.start(slow)).result(), (await ctx.start(slow)).result())
+    elif how == "gather":
+        await ctx.gather(ctx.start(slow), ctx.start(slow))
+    elif how == "catches":
+        await asyncio.sleep(1)
+        with contextlib.suppress(Draining):
+            await ctx.start(double, 1)
+        await asyncio.sleep(50)
+    return 1
+
+
+async def test_a_parent_that_a_shutdown_cuts_off_runs_again() -> None:
+    """That nothing can be started any more is no failure: the attempt is not counted, and the next
+    one has the children of this one."""
+    store = Durable()
+    async with Core(one_by_one, double, store=store, drain=5) as core:
+        job_id = await core.start(one_by_one, count=9)
+        await asyncio.sleep(2.5)
+        await core.drain.finish()
+        job = await core.job(job_id)
+        assert (job.status, job.reason, job.attempt) == ("queued", "shutdown", 0)
+        assert (core.now(), core.drain.left) == (7.5, 0)
+    async with Tended(one_by_one, double, store=store) as core:
+        assert (await core.ended(job_id)).result == b"72"
+        assert (await core.store.counts())["succeeded"] == 10
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["kept", "memory"])
+@pytest.mark.parametrize("how", ["start", "start another", "result", "queued", "gather", "catches"])
+async def test_a_parent_of_one_attempt_ends_as_every_job_that_a_shutdown_cuts_off(
+    how: str, kept: bool
+) -> None:
+    """Whatever it waits for; and it holds up nothing."""
+    async with Core(once, slow, double, room=2, store=Durable() if kept else None) as core:
+        job_id = await core.start(once, how=how)
+        await asyncio.sleep(0.5)
+        await core.drain.finish()
+        job = await core.job(job_id)
+        assert (job.status, job.reason) == ("failed", "shutdown")
+        assert job.error == Failure("Shutdown", "the service shut down before it ended")
+        assert (core.now(), core.drain.left) == (5.5, 0)
+
+
+async def test_a_parent_whose_child_ends_during_the_shutdown_ends_too() -> None:
+    """They have the drain, as every job has."""
+    async with Core(one_by_one, double) as core:
+        job_id = await core.start(one_by_one, count=1)
+        await asyncio.sleep(0.5)
+        await core.drain.finish()
+        assert (await core.job(job_id)).result == b"0"
+        assert core.now() == 1.0
+
+
+async def test_what_nobody_can_interrupt_is_let_go_at_the_end_of_a_shutdown() -> None:
+    """A wait in an asyncio task of its own: it is told that there is nothing to wait for."""
+    told: list[str] = []
+
+    async def waits(ctx: Context, start: bool) -> None:
+        try:
+            await (ctx.start(double, 1) if start else (await ctx.start(slow)).result())
+        except (NotFinished, Draining) as error:
+            told.append(type(error).__name__)
+
+    @task
+    async def leaves(ctx: Context) -> None:
+        left = [asyncio.create_task(waits(ctx, False))]
+        await asyncio.sleep(1)
+        left.append(asyncio.create_task(waits(ctx, True)))
+        await asyncio.sleep(50)
+
+    async with Core(leaves, slow, double) as core:
+        await core.start(leaves)
+        await asyncio.sleep(0.5)
+        await core.drain.finish()
+        assert sorted(told) == ["Draining", "NotFinished"]
+
+
+async def test_a_wait_that_ends_late_has_the_result_that_is_there() -> None:
+    """The child had the place of the one that waits, and gives it back when it is over."""
+
+    @task
+    async def hasty(ctx: Context) -> int:
+        return await (await ctx.start(double, 2)).result(timeout=0.2)
+
+    async with Core(hasty, double, room=1) as core:
+        assert (await core.run(hasty)).result == b"4"
