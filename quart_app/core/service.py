@@ -95,6 +95,8 @@ class Service:
         self.pulse = Pulse(ledger.clock)
         self.outlook = Outlook(durations, backlog, catalog, ledger.clock)
         self.draining = False
+        self.thread: int | None = None
+        """In which thread its event loop runs, as long as it is served."""
         self.next_of: Callable[[str], float | None] = lambda task: None
         """When a task with a schedule is due next; of `quart_app.core.schedules`."""
         self.on_resume: Callable[[str], None] = lambda task: None

@@ -136,9 +136,16 @@ _serving: list[tuple[asyncio.AbstractEventLoop, int, Service]] = []
 thread in which that runs."""
 
 
+ELSEWHERE = (
+    "the app that offers the task {!r} runs on another event loop: start it in an `async def` task, "
+    "or there, with asyncio.run_coroutine_threadsafe"
+)
+
+
 def serve(service: Service) -> None:
     """Let tasks find a service that now runs on this event loop."""
-    _serving.append((asyncio.get_running_loop(), threading.get_ident(), service))
+    service.thread = threading.get_ident()
+    _serving.append((asyncio.get_running_loop(), service.thread, service))
 
 
 def unserve(service: Service) -> None:
@@ -154,7 +161,10 @@ def find_service(task: Task) -> Service:
     """
     current = SERVICE.get()
     if current is not None and current.catalog.by_name.get(task.name) is task:
-        return current
+        # A thread has the context of its job, and may run an event loop of its own.
+        if current.thread is None or current.thread == threading.get_ident():
+            return current
+        raise NotServing(ELSEWHERE.format(task.name))
     if len(_serving) == 1:  # As nearly always.
         # Which loop runs here is not asked for: before Python 3.12 that is a system call.
         its_loop, thread, only = _serving[0]
