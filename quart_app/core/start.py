@@ -137,8 +137,8 @@ thread in which that runs."""
 
 
 ELSEWHERE = (
-    "the app that offers the task {!r} runs on another event loop: start it in an `async def` task, "
-    "or there, with asyncio.run_coroutine_threadsafe"
+    "the app that offers the task {!r} runs on another event loop: start it in an `async def` "
+    "task, or there, with asyncio.run_coroutine_threadsafe"
 )
 
 

@@ -7,7 +7,9 @@ import contextlib
 
 import pytest
 
+from quart_app.checks.making import everything
 from quart_app.core.context import Context
+from quart_app.core.handles import JobHandle
 from quart_app.core.start import task
 from quart_app.domain.errors import Draining, JobFailed, NotFinished
 from quart_app.domain.jobs import Change, Failure, Job, Note
@@ -124,6 +126,68 @@ async def test_a_fan_out_of_ten_thousand_works() -> None:
         job = await core.run(doubles, count=10_000)
         assert job.result is not None
         assert job.result.count(b",") == 9_999
+
+
+@pytest.mark.parametrize("ready", [0, 20], ids=["started in it", "some before it"])
+async def test_a_fan_out_of_more_than_is_kept_works(ready: int) -> None:
+    """Children that are forgotten before the others have been started have been heard of."""
+
+    @task
+    async def number(n: int) -> int:
+        return n
+
+    @task
+    async def numbers(ctx: Context, count: int, ready: int) -> int:
+        async def late(n: int) -> JobHandle[int]:
+            handle = await ctx.start(number, n)
+            await asyncio.sleep(3)  # As where a store takes its time.
+            return handle
+
+        first = [await ctx.start(number, n) for n in range(ready)]
+        rest = (late(n) for n in range(ready, count))
+        return sum(await ctx.gather(*first, *rest))
+
+    async with Core(numbers, number, store=Durable(), retention=everything(50, 1e9, 2**40)) as core:
+        core.upkeep.start()
+        job = await core.run(numbers, count=1_000, ready=ready)
+        assert (job.error, job.result) == (None, b"499500")
+        await core.upkeep.stop()
+
+
+async def test_a_child_that_is_not_gathered_ends_none_that_is() -> None:
+    """Whatever becomes of it while the others are started."""
+
+    @task
+    async def two(ctx: Context) -> list[int]:
+        await ctx.start(fails, 1)
+
+        async def late(n: int) -> JobHandle[int]:
+            await asyncio.sleep(2)
+            return await ctx.start(double, n)
+
+        return await ctx.gather(late(1), late(2))
+
+    async with Core(two, fails, double) as core:
+        assert (await core.run(two)).result == b"[2,4]"
+
+
+async def test_what_is_forgotten_before_it_is_waited_for_is_said() -> None:
+    """Nobody knows what it had returned."""
+
+    @task
+    async def late(ctx: Context) -> None:
+        child = await ctx.start(double, 1)
+        await asyncio.sleep(100)
+        await ctx.gather(child)
+
+    async with Core(late, double, retention=everything(0, 1e9, 2**40)) as core:
+        core.upkeep.start()
+        job_id = await core.start(late)
+        job = await core.ended(job_id)
+        assert job.error is not None
+        assert job.error.code == "NoSuchJob"
+        assert "expired before it was waited for" in job.error.message
+        await core.upkeep.stop()
 
 
 async def test_a_cancel_reaches_the_children_and_theirs() -> None:
