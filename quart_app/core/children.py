@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import hashlib
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Sequence
@@ -156,12 +157,14 @@ async def aside(service: Service) -> AsyncIterator[Handle | None]:
         return
     handle.waits += 1
     if handle.waits == 1:
+        handle.on_close = functools.partial(service.backlog.leave, handle.job_id, task.run)
         service.backlog.step_aside(handle.job_id, task.run)
     try:
         yield handle
     finally:
         handle.waits -= 1
-        if handle.waits == 0:
+        # A task that the job has left behind has no place to take back: that went with its end.
+        if handle.waits == 0 and service.registry.get(handle.job_id) is handle:
             await service.backlog.step_back(handle.job_id, task.run)
 
 

@@ -120,6 +120,54 @@ async def test_no_more_run_at_once_than_may_while_parents_come_back() -> None:
     assert most == 2
 
 
+async def test_a_job_that_ends_while_a_task_of_its_own_waits_has_one_place() -> None:
+    """It gave it away for that wait, and does not do so once more when it ends."""
+
+    @task(limit=2)
+    async def leaves(ctx: Context) -> None:
+        child = await ctx.start(slow)
+        await asyncio.wait({asyncio.create_task(child.result())}, timeout=0.1)
+
+    async with Core(leaves, slow, double, room=2) as core:
+        for _ in range(3):
+            await core.start(leaves)
+        await asyncio.sleep(1)
+        assert core.engine.running("loop") == 2
+        for number in range(4):
+            await core.start(double, number=number)
+        for _ in range(500):
+            await asyncio.sleep(1)
+            assert 0 <= core.engine.running("loop") <= 2
+        assert (await core.store.counts())["succeeded"] == 10
+        assert core.engine.running("loop") == 0
+
+
+async def test_two_tasks_of_a_job_that_wait_in_turn_go_on() -> None:
+    """One waits again while the other waits for a place to go on: neither waits for ever, and the
+    job has one place."""
+
+    @task
+    async def turns(ctx: Context) -> list[float]:
+        child = await ctx.start(slow)
+        loop = asyncio.get_running_loop()
+
+        async def first() -> float:
+            with contextlib.suppress(TimeoutError):
+                await child.result(timeout=0.5)
+            return loop.time()
+
+        async def second() -> float:
+            await asyncio.sleep(1)
+            await child.result()
+            return loop.time()
+
+        return [*await asyncio.gather(first(), second())]
+
+    async with Core(turns, slow, room=1) as core:
+        assert (await core.run(turns)).result == b"[1.0,100.0]"
+        assert core.engine.running("loop") == 0
+
+
 async def test_a_fan_out_of_ten_thousand_works() -> None:
     """Also where fewer may wait than are started."""
     async with Core(doubles, double, room=500, max_waiting=3_000) as core:
