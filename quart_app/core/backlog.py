@@ -77,8 +77,7 @@ class Backlog:
         self._read = asyncio.Event()
         self._filling = asyncio.Lock()
         self._returning: dict[Lane, dict[str, asyncio.Future[None]]] = {lane: {} for lane in LANES}
-        self._away: set[str] = set()
-        """Running jobs whose place others may have: they wait for others, or to come back."""
+        self._away: set[str] = set()  # Running jobs whose place others may have.
         self._alarm = Alarm(clock, self._room.set)
         self._loops: list[asyncio.Task[None]] = []
         self.lagging = False
@@ -106,6 +105,11 @@ class Backlog:
             for future in waiting.values():  # They are to end, and need no room for that.
                 if not future.done():
                     future.set_result(None)
+
+    @property
+    def cut_off(self) -> bool:
+        """Whether what looks for room was canceled, as nobody but `stop` does."""
+        return any(loop.done() or loop.cancelling() for loop in self._loops)
 
     # Jobs come in.
 
@@ -227,12 +231,11 @@ class Backlog:
                 self._take_back(job_id, lane)
                 future.set_result(None)
 
-    def _let_go(self, job_id: str, lane: Lane) -> bool:
-        """Who waits to go on goes on without a place. Whether there was somebody."""
+    def _let_go(self, job_id: str, lane: Lane) -> None:
+        """Who waits to go on goes on without a place."""
         future = self._returning[lane].pop(job_id, None)
         if future is not None and not future.done():
             future.set_result(None)
-        return future is not None
 
     def _take_back(self, job_id: str, lane: Lane) -> None:
         self._turns[lane].resume(job_id)
