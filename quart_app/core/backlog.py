@@ -77,6 +77,7 @@ class Backlog:
         self._read = asyncio.Event()
         self._filling = asyncio.Lock()
         self._returning: dict[Lane, dict[str, asyncio.Future[None]]] = {lane: {} for lane in LANES}
+        self._away: set[str] = set()  # Running jobs whose place others may have.
         self._alarm = Alarm(clock, self._room.set)
         self._loops: list[asyncio.Task[None]] = []
         self.lagging = False
@@ -104,6 +105,11 @@ class Backlog:
             for future in waiting.values():  # They are to end, and need no room for that.
                 if not future.done():
                     future.set_result(None)
+
+    @property
+    def cut_off(self) -> bool:
+        """Whether what looks for room was canceled, as nobody but `stop` does."""
+        return any(loop.done() or loop.cancelling() for loop in self._loops)
 
     # Jobs come in.
 
@@ -226,14 +232,39 @@ class Backlog:
                 self._take_back(job_id, lane)
                 future.set_result(None)
 
+    def _let_go(self, job_id: str, lane: Lane) -> None:
+        """Who waits to go on goes on without a place."""
+        future = self._returning[lane].pop(job_id, None)
+        if future is not None and not future.done():
+            future.set_result(None)
+
     def _take_back(self, job_id: str, lane: Lane) -> None:
         self._turns[lane].resume(job_id)
+        self._back(job_id, lane)
+
+    def _aside(self, job_id: str, lane: Lane) -> None:
+        self._away.add(job_id)
+        self._engine.step_aside(lane)
+
+    def _back(self, job_id: str, lane: Lane) -> None:
+        self._away.discard(job_id)
         self._engine.step_back(lane)
+
+    def leave(self, job_id: str, lane: Lane) -> None:
+        """A job ends and gives its place away. If it has done so for an asyncio task of its own
+        that still waits, it takes it back before that."""
+        if job_id in self._away:
+            self._let_go(job_id, lane)
+            self._back(job_id, lane)
 
     def step_aside(self, job_id: str, lane: Lane) -> None:
         """A running job waits for others: they may have its place meanwhile."""
+        if job_id in self._away:  # It was about to come back.
+            self._let_go(job_id, lane)
+            self._turns[lane].resume(job_id)
+        else:
+            self._aside(job_id, lane)
         self._turns[lane].suspend(job_id)
-        self._engine.step_aside(lane)
         self._room.set()
 
     async def step_back(self, job_id: str, lane: Lane) -> None:
@@ -248,7 +279,8 @@ class Backlog:
         try:
             await future
         finally:
-            if self._returning[lane].pop(job_id, None) is not None:
+            if self._returning[lane].get(job_id) is future:
+                del self._returning[lane][job_id]
                 self._take_back(job_id, lane)
 
     async def _pump_forever(self) -> None:

@@ -243,7 +243,8 @@ class Context:
         job cancels it.
 
         A second attempt of this job gets the same child for the same arguments, whatever has
-        become of it. A full queue is waited for.
+        become of it. A full queue is waited for; so is, when the service shuts down, that this job
+        is asked to stop.
 
         Args:
             task: what to start, with the other arguments.

@@ -65,10 +65,12 @@ class Drain:
         await self._quiet(self._drain)
         await service.backlog.stop()
         await service.engine.close()
+        self._ask()
         if service.store.volatile:
+            # Later than that: who waits for one of them is not to take it for canceled.
             await self._withdraw()
-        for handle in service.registry:
-            handle.ask("shutdown")
+            self._ask()
+        service.hub.end()
         try:
             async with asyncio.timeout(self._grace):
                 await service.engine.idle()
@@ -76,6 +78,10 @@ class Drain:
             await self._give_up()
         if service.store.volatile:
             await self._withdraw()
+
+    def _ask(self) -> None:
+        for handle in self._service.registry:
+            handle.ask("shutdown")
 
     async def _quiet(self, seconds: float) -> None:
         """Wait until nothing runs or will be run, at most so long, or until somebody hurries."""

@@ -49,7 +49,7 @@ class JobHandle(msgspec.Struct, Generic[R_co], eq=False):
         """Wait for the job and return what its function returned.
 
         Canceling the caller does not cancel the job. A job that waits here for another holds no
-        place that the other one may need.
+        place that the other one may need; at a shutdown it waits on until it is asked to stop.
 
         Args:
             timeout: seconds to wait at most; None waits as long as it takes.
@@ -60,9 +60,12 @@ class JobHandle(msgspec.Struct, Generic[R_co], eq=False):
             JobCanceled: it was canceled.
             NotFinished: the service is shutting down, and nobody can wait any more.
         """
-        async with aside(self._service):
-            job = await self._service.wait(self.id, timeout)
-        if not job.over and not self._service.draining:
+        async with aside(self._service) as waiting:
+            job = await self._service.wait(self.id, timeout, lasts=waiting is not None)
+        if not job.over:  # It may have ended while the job that waits had no place to go on.
+            job = await self.job()
+        let_go = self._service.draining if waiting is None else timeout is None
+        if not job.over and not let_go:
             raise TimeoutError(f"job {self.id} is still {job.status} after {timeout} seconds")
         return self.read(self._service.result(job))
 

@@ -24,12 +24,14 @@ BEHIND = 2_000
 class Watcher:
     """Follows one job: `next` gives its newest version, and skips none that is final.
 
-    Use it as a context manager; subscribe first, then read the store, then wait.
+    Use it as a context manager; subscribe first, then read the store, then wait. One that ``lasts``
+    is let go at the end of a shutdown only.
     """
 
-    __slots__ = ("_event", "_hub", "_job_id", "closed", "newest")
+    __slots__ = ("_event", "_hub", "_job_id", "closed", "lasts", "newest")
 
-    def __init__(self, hub: Hub, job_id: str) -> None:
+    def __init__(self, hub: Hub, job_id: str, lasts: bool = False) -> None:
+        self.lasts = lasts
         self._hub = hub
         self._job_id = job_id
         self._event = asyncio.Event()
@@ -71,6 +73,8 @@ class Follower:
     """
 
     __slots__ = ("_event", "_hub", "_job_id", "_news", "ended")
+
+    lasts = False
 
     def __init__(self, hub: Hub, job_id: str | None) -> None:
         self._hub = hub
@@ -165,7 +169,7 @@ class Hub:
         self._watchers: dict[str | None, set[Watcher | Follower]] = {}
         self._count = 0
         self._max_watchers = max_watchers
-        self.closed = False
+        self.closed = self._over = False
         self.relayed = False
         """Whether watchers are told by `hear`, of what any process does, and not by `publish`."""
         self.attentive = False
@@ -211,9 +215,9 @@ class Hub:
             self._ends.remove(subscriber)
             self._awaited = [each for each in self._awaited if each is not ids]
 
-    def watch(self, job_id: str) -> Watcher:
+    def watch(self, job_id: str, lasts: bool = False) -> Watcher:
         """A watcher of one job, to be entered with ``with``."""
-        return Watcher(self, job_id)
+        return Watcher(self, job_id, lasts)
 
     def follow(self, job_id: str | None) -> Follower:
         """A follower of one job, or of all for None, to be entered with ``with``."""
@@ -229,7 +233,7 @@ class Hub:
         self._watchers.setdefault(job_id, set()).add(watcher)
         self._count += 1
         self.attentive = not self.relayed or bool(self._subscribers)
-        if self.closed:
+        if self.closed and (self._over or not watcher.lasts):
             watcher.close()
 
     def leave(self, job_id: str | None, watcher: Watcher | Follower) -> None:
@@ -312,8 +316,17 @@ class Hub:
                     watcher.close()
 
     def close(self) -> None:
-        """Let everybody go who waits for an event; shutdown begins with this."""
+        """Let everybody go who waits for an event; shutdown begins with this. Jobs that wait for
+        others go on: they have time to end."""
         self.closed = True
+        for watchers in self._watchers.values():
+            for watcher in watchers:
+                if not watcher.lasts:
+                    watcher.close()
+
+    def end(self) -> None:
+        """Let the jobs go, too."""
+        self._over = True
         for watchers in self._watchers.values():
             for watcher in watchers:
                 watcher.close()

@@ -22,6 +22,7 @@ from quart_app.core.logs import Capture
 from quart_app.core.processes import ProcessDied, Processes
 from quart_app.core.registry import Handle
 from quart_app.core.reporter import REPORTER, Reporter
+from quart_app.core.service import SERVICE
 from quart_app.core.steps import Steps
 from quart_app.core.threads import Threads
 from quart_app.domain.arguments import ENCODER
@@ -109,6 +110,8 @@ class Invoker:
         except BaseException as error:
             if not _inside(running):
                 raise
+            if handle.stop is None and running.cancelling() and _all_canceled():
+                handle.stop = "shutdown"
             ended = self._raised(task, error)
         finally:
             handle.leave()
@@ -213,6 +216,13 @@ def _inside(task: asyncio.Task[None]) -> bool:
         return asyncio.current_task() is task
     except RuntimeError:
         return False
+
+
+def _all_canceled() -> bool:
+    """Whether somebody has canceled every asyncio task of the loop, our own ones as well, as a
+    development server does when it loads the code again: then the process is about to end."""
+    service = SERVICE.get()
+    return service is not None and service.backlog.cut_off
 
 
 async def _absorb(task: asyncio.Task[None]) -> None:

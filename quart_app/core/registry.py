@@ -42,6 +42,8 @@ class Handle(msgspec.Struct, eq=False):
     seq: int = 0
     """That of the job's version with which its attempt has begun here; 0 before."""
     waits: int = 0
+    on_close: Callable[[], None] | None = None
+    """What is to be done at the end, where the function has waited for others."""
     timers: list[asyncio.TimerHandle] | None = None
     _interrupt: Callable[[], object] | None = None
     _escalate: Callable[[], object] | None = None
@@ -127,6 +129,8 @@ class Registry:
         """Forget a handle whose job is settled, and its timers."""
         if handle.timers is not None:
             handle.leave()
+        if handle.on_close is not None:
+            handle.on_close()
         del self._handles[handle.job_id]
 
     def get(self, job_id: str) -> Handle | None:

@@ -114,6 +114,8 @@ class Runner:
         after: Job | None = job
         if job.cancel_requested_at is not None:
             after = await self._ledger.move(job.id, Move.WITHDRAW, reason="requested")
+            if after is not None and (service := SERVICE.get()) is not None:
+                await service.cancel_children(after)
         return self._again(after)
 
     def _again(self, after: Job | None) -> float | None:

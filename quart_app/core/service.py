@@ -95,6 +95,8 @@ class Service:
         self.pulse = Pulse(ledger.clock)
         self.outlook = Outlook(durations, backlog, catalog, ledger.clock)
         self.draining = False
+        self.thread: int | None = None
+        """In which thread its event loop runs, as long as it is served."""
         self.next_of: Callable[[str], float | None] = lambda task: None
         """When a task with a schedule is due next; of `quart_app.core.schedules`."""
         self.on_resume: Callable[[str], None] = lambda task: None
@@ -285,17 +287,17 @@ class Service:
         """One page of jobs, newest first."""
         return await self.store.page(query)
 
-    async def wait(self, job_id: str, seconds: float | None) -> Job:
+    async def wait(self, job_id: str, seconds: float | None, *, lasts: bool = False) -> Job:
         """The job when it is over, or as it is after so many seconds (None: however long).
 
-        Answers at once when the service is shutting down or has as many watchers as it may have.
+        Answers at once when the service is shutting down; one that ``lasts``, at the end of that.
         """
         outbox = OUTBOX.get()
         if outbox is not None:
             await outbox.flush()
-        if seconds == 0 or self.hub.full:
+        if seconds == 0:
             return await self.get(job_id)
-        with self.hub.watch(job_id) as watcher:  # Subscribe first: no ending is missed.
+        with self.hub.watch(job_id, lasts) as watcher:  # Subscribe first: no ending is missed.
             job = await self.get(job_id)
             try:
                 async with asyncio.timeout(seconds):
@@ -321,6 +323,8 @@ class Service:
                 withdrawn = await self.ledger.move(job_id, Move.WITHDRAW, reason="requested")
                 if withdrawn is not None:
                     await self.backlog.forget(job_id)
+                    if withdrawn.history:  # An earlier attempt may have started others.
+                        await self.cancel_children(withdrawn)
                     return withdrawn
             await self.ledger.note(job_id, cancel_requested=True)
             handle = self.registry.get(job_id)
@@ -331,10 +335,10 @@ class Service:
             handle.ask("cancel")
         if (handle is not None or self.store.shared) and not job.over:
             # Where it runs elsewhere that process hears of the request.
-            await self._cancel_children(job)
+            await self.cancel_children(job)
         return job
 
-    async def _cancel_children(self, job: Job) -> None:
+    async def cancel_children(self, job: Job) -> None:
         """The jobs that it has started, and theirs."""
         if not self.may_start(job):
             return

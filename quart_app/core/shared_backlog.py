@@ -311,13 +311,12 @@ class SharedBacklog(Backlog):
 
     def step_aside(self, job_id: str, lane: Lane) -> None:
         """A running job waits for others: they may have its place meanwhile, here and elsewhere."""
-        self._engine.step_aside(lane)
+        self._aside(job_id, lane)
         self._tell(job_id, True)
 
     async def step_back(self, job_id: str, lane: Lane) -> None:
-        """It goes on at once, and counts again, also beyond a limit: who has its slot meanwhile
-        may be anywhere."""
-        self._engine.step_back(lane)
+        """It goes on at once and counts again, also beyond a limit: its slot may be anywhere."""
+        self._back(job_id, lane)
         self._tell(job_id, False)
 
     def _tell(self, job_id: str, waits: bool) -> None:

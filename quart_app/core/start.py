@@ -11,14 +11,14 @@ import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, Unpack, overload
 
-from quart_app.core.children import Children
+from quart_app.core.children import Children, until_stopped
 from quart_app.core.context import Context
 from quart_app.core.handles import JobHandle
 from quart_app.core.outbox import OUTBOX
 from quart_app.core.service import SERVICE, Service
 from quart_app.domain.arguments import pointer
 from quart_app.domain.control import Control
-from quart_app.domain.errors import InvalidArguments, NotServing
+from quart_app.domain.errors import Draining, InvalidArguments, NotServing
 from quart_app.domain.options import NO_OPTIONS, Duration, Moment, Options, make_options
 from quart_app.domain.retries import Retry
 from quart_app.domain.tasks import Lane, Task
@@ -39,7 +39,8 @@ class StartableTask(Task, Generic[P, R]):
         Raises:
             InvalidArguments: they do not fit the function's parameters.
             NotServing: no app on this event loop offers the task.
-            Draining, QueueFull, StoreUnavailable: nothing was started.
+            Draining, QueueFull, StoreUnavailable: nothing was started. A job is not told of
+                Draining before it has been asked to stop.
         """
         return self.start_with(NO_OPTIONS, args, kwargs)  # One coroutine, not two.
 
@@ -87,7 +88,11 @@ class StartableTask(Task, Generic[P, R]):
         payload = self.arguments.write(values)
         job = service.start_now(self, payload) if options is NO_OPTIONS else None
         if job is None:
-            job, _ = await service.start(self, payload, options, connection=connection)
+            try:
+                job, _ = await service.start(self, payload, options, connection=connection)
+            except Draining:
+                await until_stopped(service)
+                raise
         if (outbox := OUTBOX.get()) is not None and not outbox.closed:
             outbox.hold_briefly()
         return JobHandle(service, self, job.id)
@@ -141,9 +146,16 @@ _serving: list[tuple[asyncio.AbstractEventLoop, int, Service]] = []
 thread in which that runs."""
 
 
+ELSEWHERE = (
+    "the app that offers the task {!r} runs on another event loop: start it in an `async def` "
+    "task, or there, with asyncio.run_coroutine_threadsafe"
+)
+
+
 def serve(service: Service) -> None:
     """Let tasks find a service that now runs on this event loop."""
-    _serving.append((asyncio.get_running_loop(), threading.get_ident(), service))
+    service.thread = threading.get_ident()
+    _serving.append((asyncio.get_running_loop(), service.thread, service))
 
 
 def unserve(service: Service) -> None:
@@ -159,7 +171,10 @@ def find_service(task: Task) -> Service:
     """
     current = SERVICE.get()
     if current is not None and current.catalog.by_name.get(task.name) is task:
-        return current
+        # A thread has the context of its job, and may run an event loop of its own.
+        if current.thread is None or current.thread == threading.get_ident():
+            return current
+        raise NotServing(ELSEWHERE.format(task.name))
     if len(_serving) == 1:  # As nearly always.
         # Which loop runs here is not asked for: before Python 3.12 that is a system call.
         its_loop, thread, only = _serving[0]

@@ -120,10 +120,15 @@ class JobRoutes:
             at_once = preference.respond_async or job.status == "scheduled"
             seconds = 0.0 if at_once else task.quick
         if seconds > 0 and not job.over:
-            job = await self._service.wait(job.id, seconds)
+            job = await self._wait(job.id, seconds)
         replayed = not new and options.key is not None and job.key == options.key
         extra = [REPLAYED] if replayed else []
         return self._job(job, base, 200 if job.over else 202, preference, extra)
+
+    async def _wait(self, job_id: str, seconds: float) -> Job:
+        """Where as many wait as may, the answer comes at once."""
+        service = self._service
+        return await service.wait(job_id, 0.0 if service.hub.full else seconds)
 
     async def _start_many(self, task: Task, body: bytes, options: Options, base: str) -> Response:
         batch = [bytes(raw) for raw in msgspec.json.decode(body, type=list[msgspec.Raw])]
@@ -174,14 +179,14 @@ class JobRoutes:
         """One job; with Prefer: wait=N as soon as it is over."""
         _, fields, base = self._read()
         preference = read_preference(fields, self._site.limits.max_wait)
-        job = await self._service.wait(job_id, preference.wait or 0.0)
+        job = await self._wait(job_id, preference.wait or 0.0)
         return self._job(job, base, 200, preference)
 
     async def get_result(self, job_id: str) -> Response:
         """Exactly what the function returned."""
         _, fields, base = self._read()
         preference = read_preference(fields, self._site.limits.max_wait)
-        job = await self._service.wait(job_id, preference.wait or 0.0)
+        job = await self._wait(job_id, preference.wait or 0.0)
         if not job.over:
             return self._job(job, base, 202, preference)
         return answer(200, self._service.result(job))

@@ -243,3 +243,29 @@ async def test_a_job_sees_the_shutdown_in_its_context() -> None:
         job_id = await core.start(polls)
         await core.drain.finish()
         assert (await core.job(job_id)).result == b"[false,true]"
+
+
+@pytest.mark.parametrize(
+    ("everything", "attempts", "ends"),
+    [
+        (True, 2, ("queued", "shutdown", 0)),
+        (True, 1, ("failed", "shutdown", 1)),
+        (False, 1, ("failed", "error", 1)),
+    ],
+)
+async def test_a_loop_all_of_whose_tasks_are_canceled_is_shut_down(
+    everything: bool, attempts: int, ends: tuple[str, str, int]
+) -> None:
+    """As by a development server that loads the code again. A job that is canceled alone has
+    nobody but itself to blame."""
+    task = Task(sleeps)
+    task.max_attempts = attempts
+    async with Core(task, store=Kept()) as core:
+        job_id = await core.start(sleeps, seconds=50)
+        await asyncio.sleep(1)
+        for each in asyncio.all_tasks() - {asyncio.current_task()}:
+            if everything or each.get_name() == job_id:
+                each.cancel()
+        await core.engine.idle()
+        job = await core.job(job_id)
+        assert (job.status, job.reason, job.attempt) == ends

@@ -144,6 +144,30 @@ async def test_a_full_queue_is_said() -> None:
         await core.engine.idle()
 
 
+async def test_a_thread_with_an_event_loop_of_its_own_cannot_start_anything() -> None:
+    """It has its job's context, but the service is not there: that is said, and nothing hangs."""
+    loop = asyncio.get_running_loop()
+
+    @task
+    def starts(there: bool) -> str:
+        if there:
+            return asyncio.run_coroutine_threadsafe(plain.start(1), loop).result().id
+
+        async def here() -> str:
+            return (await plain.start(1)).id
+
+        return asyncio.run(here())
+
+    async with Core(plain, starts) as core:
+        ended = await core.run(starts, there=False)
+        assert ended.error is not None
+        assert ended.error.code == "NotServing"
+        assert "start it in an `async def` task, or there, with asyncio." in ended.error.message
+        assert (await core.store.counts())["succeeded"] == 0
+        assert (await core.run(starts, there=True)).status == "succeeded"
+        assert (await core.store.counts())["succeeded"] == 2
+
+
 async def test_without_a_service_nothing_can_be_started() -> None:
     """The message says what to do; so too where another task of that name is served."""
 
