@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import os
 import random
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -647,6 +648,31 @@ async def test_a_file_that_is_taken_away_is_not_made_anew(tmp_path: Path) -> Non
     await add(store)
     assert not trouble(store)
     assert await store.get(job.id) == job
+    await store.close()
+
+
+@pytest.mark.parametrize("instead", ["nothing", "another"])
+async def test_a_file_that_is_removed_while_it_is_open_takes_no_more(
+    instead: str, tmp_path: Path
+) -> None:
+    """SQLite would go on and on with a file that has no name any more. Put back, all is well."""
+    path, away = tmp_path / "jobs.db", tmp_path / "away"
+    store = SQLiteStore(path)
+    await store.open()
+    job = await add(store)
+    os.rename(path, away)
+    if instead == "another":
+        shutil.copy(away, path)
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable, match="put it back"):
+            await add(store)
+        assert "put it back" in str(trouble(store))
+    os.rename(away, path)
+    other = await add(store)
+    assert not trouble(store)
+    await store.close()
+    await store.open()
+    assert [each.id for each in (await store.page(Query())).jobs] == [other.id, job.id]
     await store.close()
 
 

@@ -30,6 +30,10 @@ GROUP = 1_000
 ROOM = 256 * 2**10
 """Bytes that a disk that was full needs to have free before the store is called well again."""
 CLOSED = "The store is closed; start the app before it takes jobs"
+GONE = (
+    "it was removed while it was open, or another file was put in its place, and what is written "
+    "would be lost: put it back, or restart the service with a backup"
+)
 GIVEN_UP = "The store was closed before it had answered; whether it has kept this is unknown"
 
 
@@ -120,6 +124,8 @@ class Writer:
         """What was found to be damaged, whoever met it: that does not pass by itself."""
         self._full = False
         """Whether that was for want of room."""
+        self._identity: tuple[int, int] | None = None
+        """Of the file that is open."""
 
     def open(self) -> None:
         """Open the file and begin (blocking: for a thread).
@@ -215,6 +221,8 @@ class Writer:
         """
         try:
             transaction = self._reopen()
+            if identity(self._path) != self._identity:  # Kept open: it may be put back.
+                return StoreRefused(GONE)
             connection = self._connection
             connection.execute("BEGIN IMMEDIATE")  # type: ignore[union-attr]
             for ticket in group:
@@ -286,6 +294,7 @@ class Writer:
                 self._let_go()
                 raise
             self.jobs = dict(self._transaction.jobs)
+            self._identity = identity(self._path)
         return self._transaction
 
     def _take_in(self) -> None:
@@ -300,6 +309,15 @@ class Writer:
         if connection is not None:
             with contextlib.suppress(sqlite3.Error):
                 connection.close()
+
+
+def identity(path: Path) -> tuple[int, int] | None:
+    """Which file is at a path, whatever its name; None if there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def is_damaged(error: BaseException) -> bool:
