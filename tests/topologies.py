@@ -8,7 +8,6 @@ import contextlib
 import itertools
 import shutil
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ from redis import Redis
 from redis.crc import key_slot
 from redis.exceptions import RedisError
 
-from tests.servers import free_port, needs, until_it_listens
+from tests.servers import free_port, needs, scratch, until_it_listens
 
 PASSWORD, WORD = "p@ss/word", "an other"
 """Of the servers, and of the Sentinels."""
@@ -97,7 +96,7 @@ class Sentinels:
     """A master and a replica, and three Sentinels that watch them; all ask for passwords."""
 
     def __init__(self) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix="sentinels-"))
+        self._folder = scratch("sentinels-")
         of_all = (
             "--masterauth",
             PASSWORD,
@@ -165,7 +164,7 @@ class Cluster:
     """Three primaries, each with a replica."""
 
     def __init__(self) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix="cluster-"))
+        self._folder = scratch("cluster-")
         self._bus: dict[int, int] = {}
         self.nodes = [self._node() for _ in range(6)]
         ids = {node.port: node.ask("CLUSTER", "MYID").decode() for node in self.nodes}

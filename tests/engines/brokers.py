@@ -120,6 +120,13 @@ async def work_until_killed(name: str, url: str, namespace: str, lease: str) -> 
 class OfEveryBroker:
     """The tests; a subclass has the fixtures ``kind`` and ``url``."""
 
+    @pytest.fixture(autouse=True)
+    def _time_to_answer(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What a broker has two seconds for it has time for here: on a busy machine it may need
+        more, and these tests are not about that."""
+        for module in ("delivery", "docket", "docket_connections", "pgqueuer"):
+            monkeypatch.setattr(f"quart_app.engines.{module}.ANSWER", 20.0)
+
     @pytest.mark.parametrize("rule", engine_rules.RULES, ids=lambda rule: rule.__name__)
     async def test_a_rule_is_kept(self, rule: Rule, kind: Kind, url: str, namespace: str) -> None:
         """Those of every engine; afterwards nothing is left in the broker."""
