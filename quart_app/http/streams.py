@@ -19,7 +19,7 @@ from quart_app.core.follow import follow, follow_all, is_at_its_end
 from quart_app.domain.errors import BadInput, TooManyRequests
 from quart_app.domain.jobs import Job, News
 from quart_app.http.documents import document, encode
-from quart_app.http.requests import Fields, address_of, base_url
+from quart_app.http.requests import base_of
 from quart_app.http.site import Site
 from quart_app.http.story import line_document
 
@@ -90,9 +90,7 @@ class StreamRoutes:
                 "As many requests wait for jobs as may: come back later, or ask GET /jobs/{id}"
             )
             raise TooManyRequests(message, retry_after=5.0)
-        fields = Fields(request.scope["headers"])
-        host = fields.get("host") or address_of(request.scope["server"])
-        base = base_url(request.scheme, host, request.root_path) + self._site.prefix
+        base = base_of(request, self._site.prefix)
         response = Response(self._write(make, base), 200, HEADERS)
         response.timeout = None  # Quart would cut it after a minute.
         return response

@@ -51,7 +51,7 @@ from quart_app.stores.postgres.store import PostgresStore
 from quart_app.stores.postgres.wrongs import reason
 from quart_app.stores.shared import make_shared_store
 from tests.servers import PostgresServer, free_port
-from tests.stores.test_sqlite import Pair
+from tests.stores.test_sqlite import Pair, forgets_few_large_jobs_at_once
 
 MANY = 10**6
 
@@ -316,17 +316,8 @@ async def test_odd_texts_are_kept_and_found(kept: PostgresStore, odd: str) -> No
 
 
 async def test_large_jobs_are_forgotten_few_at_once(kept: PostgresStore) -> None:
-    """Whatever they consist of, and whichever their status: every start of every process waits for
-    the transaction that forgets them."""
-    for number in range(6):
-        job = await bring(kept, "failed" if number < 3 else "succeeded")
-        lines = [(2.0, "info", "x" * 1_000)] * 1_000
-        await kept.log(job.id, lines, 1_000, 10**9)
-    calls = []
-    while few := await kept.prune(everything(0, 0.0, 0), 9.0, 256):
-        calls.append(few)
-    assert calls == [3, 3]  # The third is what exceeds two megabytes.
-    assert sum((await kept.counts()).values()) == 0
+    """Here every start of every process would wait."""
+    await forgets_few_large_jobs_at_once(kept)
 
 
 async def test_a_large_version_is_told_too(kept: PostgresStore) -> None:

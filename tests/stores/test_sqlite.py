@@ -19,6 +19,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 from msgspec.structs import replace
 
 from quart_app.checks.making import add, bring, change, everything, request
+from quart_app.core.ports import Store
 from quart_app.domain.errors import KeyReused, QueueFull, TaskFull
 from quart_app.domain.ids import new_id
 from quart_app.domain.jobs import (
@@ -525,11 +526,9 @@ async def test_endings_are_forgotten_in_their_order_although_the_clock_was_set_b
     await store.close()
 
 
-async def test_large_jobs_are_forgotten_few_at_once(tmp_path: Path) -> None:
+async def forgets_few_large_jobs_at_once(store: Store) -> None:
     """Whatever they consist of, and whichever their status: every start waits for the transaction
     that forgets them."""
-    store = SQLiteStore(tmp_path / "jobs.db")
-    await store.open()
     for number in range(6):
         job = await bring(store, "failed" if number < 3 else "succeeded")
         lines = [(2.0, "info", "x" * 1_000)] * 1_000
@@ -539,6 +538,13 @@ async def test_large_jobs_are_forgotten_few_at_once(tmp_path: Path) -> None:
         calls.append(few)
     assert calls == [3, 3]  # The third is what exceeds two megabytes.
     assert sum((await store.counts()).values()) == 0
+
+
+async def test_large_jobs_are_forgotten_few_at_once(tmp_path: Path) -> None:
+    """Nobody waits long."""
+    store = SQLiteStore(tmp_path / "jobs.db")
+    await store.open()
+    await forgets_few_large_jobs_at_once(store)
     await store.close()
 
 
